@@ -1,0 +1,1 @@
+"""Ways of learning a stream without forgetting what should be kept."""

@@ -1,0 +1,1 @@
+"""One forecast out of many experts, with a bound on what mixing can cost."""

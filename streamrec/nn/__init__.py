@@ -1,0 +1,1 @@
+"""Cells, heads and optimisers for torch models."""

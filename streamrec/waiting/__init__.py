@@ -1,0 +1,1 @@
+"""Distributions of the waiting time to a user's next event."""
