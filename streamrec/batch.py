@@ -54,7 +54,8 @@ class Batch:
     before, after : (S, N_LAST) the user's last marks before and after the set, newest first, -1 none
     gap : (S,) gap_bucket of dt
     gap_before : (S,) gap_bucket of the user's gap before this one, -1 none
-    repeat_before : (S,) 0 no set before, 1 the last set brought a mark new to the user, 2 only seen ones
+    repeat_before : (S,) 0 no set before; of the last set: 1 it brought a mark that was not among the
+        user's N_LAST last ones, 2 it did not
     repeat_after : (S,) the same after the set (1 or 2)
     hashes : (K,) 64-bit hash of the raw bytes of every interned mark
     """

@@ -109,12 +109,17 @@ class Model(Stateful, Protocol):
 
 
 class Context(NamedTuple):
-    """What a model needs to be built, beside its own settings."""
+    """What a model needs to be built, beside its own settings.
+
+    `arena` holds the user rows, `risk` the queue of waiting users (`streamrec.waiting.risk`), and
+    `n_backgrounds` is B, the number of members of the popularity bank.
+    """
 
     name: str
     arena: Any
     n_backgrounds: int
     seed: int
+    risk: Any = None
 
 
 @dataclass(frozen=True)
