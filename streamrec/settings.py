@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.config import JsonDict
 
 from streamrec.errors import ConfigError
 
 ENV_PREFIX = "STREAMREC_"
 _NOT_SETTINGS = {"STREAMREC_FAILPOINT", "STREAMREC_DATA", "STREAMREC_KAFKA_BOOTSTRAP"}
 
-SHAPES = {"shapes_state": True}
+SHAPES: JsonDict = {"shapes_state": True}
 
 
 class _Section(BaseModel):
