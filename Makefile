@@ -1,0 +1,51 @@
+# streamrec: make help lists what can be done.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN_STATE ?= runs/movielens-100k
+PYTEST_WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check lint types architecture docs results bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: .venv/ready ## make the virtual environment and compile the kernels into a cache
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "streamrec needs Python >= 3.11, this is " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m streamrec.warm
+	@touch $@
+
+run: setup ## stream MovieLens-100K through the whole program; run again to resume
+	@$(BIN)/streamrec demo --state $(RUN_STATE)
+
+test: setup ## run all tests
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
+
+check: lint types architecture docs ## lint, types, architecture, documentation
+
+lint: setup
+	$(BIN)/ruff check streamrec tests bench
+	$(BIN)/ruff format --check streamrec tests bench
+
+types: setup
+	$(BIN)/mypy
+
+architecture: setup
+	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/python -m pytest -q tests/docs
+
+results: setup ## measure every data set and write docs/results.md
+	$(BIN)/python bench/results.py
+
+bench: setup ## run all benchmarks and print one JSON
+	$(BIN)/python bench/all.py
+
+clean: ## remove the virtual environment, caches and run states
+	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
