@@ -50,7 +50,8 @@ class Forecast(msgspec.Struct, frozen=True):
     Examples
     --------
     >>> wait = Wait({"0.5": 60.0}, 80.0, {"3600": 0.99}, 0.01)
-    >>> forecast = Forecast("log.csv:0:7:0:mixture", "u1", 5.0, [MarkChance("m7", 0.5)], 0.1, 0.4, 9, 1000, wait,
+    >>> marks = [MarkChance("m7", 0.5)]
+    >>> forecast = Forecast("log.csv:0:7:0:mixture", "u1", 5.0, marks, 0.1, 0.4, 9, 1000, wait,
     ...                     ["m7"], [1.0, 300.0])
     >>> Forecast.from_json(forecast.to_json()) == forecast
     True

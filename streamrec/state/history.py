@@ -44,7 +44,7 @@ class History:
     def batch(self, sets: Sequence[TieSet]) -> Batch:
         """Intern users and marks of the sets, let the users' histories go on, and lay out the arrays."""
         row = self.arena.rows_of([s.user for s in sets])
-        n_before = len(self.vocabulary)
+        n_before = self.vocabulary.n_marks
         mark = self.vocabulary.intern([m for s in sets for m in s.marks])
         start = np.zeros(len(sets) + 1, np.int64)
         np.cumsum([len(s.marks) for s in sets], out=start[1:])
