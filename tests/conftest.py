@@ -1,0 +1,21 @@
+"""What all tests share: the folder of real logs, and how hypothesis draws."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+settings.register_profile(
+    "gate", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("gate")
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real event logs; tests that need it skip, with the reason, where it is absent."""
+    if not DATA.is_dir():
+        pytest.skip(f"real logs are absent: no folder {DATA.name} beside the checkout's parent")
+    return DATA
