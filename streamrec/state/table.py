@@ -72,8 +72,8 @@ def open_context(t: Slots, key: np.uint64, stamp: int) -> int:
 
 
 @njit(cache=True)
-def count_mark(t: Slots, slot: int, mark: int, most: int) -> None:
-    """Count one more `mark` after the context in `slot`."""
+def count_mark(t: Slots, slot: int, mark: int, most: int) -> bool:
+    """Count one more `mark` after the context in `slot`; whether it had been counted there before."""
     t.total[slot] += 1.0
     lowest, low_block, low_place = np.float32(np.inf), -1, -1
     block, filled = t.head[slot], ((t.distinct[slot] - 1) & (BLOCK - 1)) + 1
@@ -82,17 +82,18 @@ def count_mark(t: Slots, slot: int, mark: int, most: int) -> None:
             if t.mark[block, j] == mark:
                 t.counts[block, j] += np.float32(1.0)
                 t.block_touched[block] = 1
-                return
+                return True
             if t.counts[block, j] <= lowest:
                 lowest, low_block, low_place = t.counts[block, j], block, j
         block, filled = t.next[block], BLOCK
     if t.distinct[slot] < most:
         _append(t, slot, mark, np.float32(1.0))
-        return
+        return False
     t.mark[low_block, low_place] = mark
     t.counts[low_block, low_place] = lowest + np.float32(1.0)
     t.block_touched[low_block] = 1
     t.state[REPLACED] += 1
+    return False
 
 
 @njit(cache=True)

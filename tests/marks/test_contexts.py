@@ -11,8 +11,9 @@ from streams import Happening, Streams, as_dict, random_stream
 
 from streamrec.batch import Batch, MarkLists, gap_bucket
 from streamrec.errors import ConfigError
+from streamrec.models.backoff import LISTED
 from streamrec.models.base import Context, Model
-from streamrec.models.contexts import LISTED, ContextModel, GapAndLast, Levels, RepeatAndLast, Suffix
+from streamrec.models.contexts import ContextModel, GapAndLast, Levels, RepeatAndLast, Suffix
 from streamrec.models.markov import Markov
 from streamrec.state.columns import Columns
 
@@ -75,9 +76,12 @@ class Reference:
         return p, background
 
     def learn(self, levels: Sequence[tuple[object, ...]], marks: Sequence[str]) -> None:
-        for level in levels:
-            for mark in marks:
-                self.counts[level][mark] = self.counts[level].get(mark, 0) + 1
+        for mark in marks:
+            for level in reversed(levels):
+                known = self.counts[level].get(mark, 0)
+                self.counts[level][mark] = known + 1
+                if known:
+                    break
 
 
 def suffixes(order: int) -> Callable[[Names, int, int], list[tuple[object, ...]]]:
@@ -89,8 +93,8 @@ def suffixes(order: int) -> Callable[[Names, int, int], list[tuple[object, ...]]
 
 
 def gap_levels(history: Names, gap: int, repeat: int) -> list[tuple[object, ...]]:
-    last = (*history, "^")[-1] if not history else history[-1]
-    return [("last", last)] + ([("gap", last, gap)] if gap >= 0 else [])
+    last = history[-1] if history else "^"
+    return [("last", last), ("gap", last, gap)] if gap >= 0 else [("last", last)]
 
 
 def repeat_levels(history: Names, gap: int, repeat: int) -> list[tuple[object, ...]]:
@@ -112,9 +116,12 @@ def reference_forecasts(
         here = levels(history, int(gap_bucket(np.array([time - last_time]))[0]), repeat)
         arrival.append(model.forecast(here))
         model.learn(here, marks)
+        if name == "gap":
+            model.learn([("apart", history[-1] if history else "^")], marks)
         repeat = 2 if set(marks) <= set(history) else 1
         users[user] = ((*history, *marks), time, repeat)
-        issued.append(model.forecast(levels(users[user][0], -1, repeat)))
+        after = [("apart", marks[-1])] if name == "gap" else levels(users[user][0], -1, repeat)
+        issued.append(model.forecast(after))
     return arrival + issued
 
 
@@ -199,11 +206,11 @@ def test_with_many_known_marks_the_largest_64_stay_and_the_rest_goes_to_the_back
     lists = ContextModel(context(), Suffix(1)).walk(streams.batch(stream)).marks_issued
     assert lists is not None
     marks, background = as_dict(lists, len(stream) - 1)
-    total = 160 + 0.5 * 100
+    total = 160 + 100
     assert len(marks) == LISTED
     assert {streams.marks[f"y{i}"] for i in range(60)} <= set(marks)
     assert sorted(marks.values()) == pytest.approx([1 / total] * 4 + [2 / total] * 60, rel=1e-12)
-    assert background[J] == pytest.approx((50 + 36) / total, rel=1e-12)
+    assert background[J] == pytest.approx((100 + 36) / total, rel=1e-12)
 
 
 @pytest.mark.parametrize("make", [lambda: ContextModel(context(), Suffix(2)), lambda: small(Suffix(2))])
@@ -231,7 +238,7 @@ def test_after_a_remap_forecasts_speak_of_the_new_ids() -> None:
     streams.marks = {"c": 0, "a": 1}
     lists = model.walk(streams.batch([("v", 5.0, ["a"])])).marks_issued
     assert lists is not None
-    assert as_dict(lists, 0)[0] == {0: 1 / 1.5}
+    assert as_dict(lists, 0)[0] == {0: 1 / 2}
 
 
 def test_naive_markov_backs_off_to_all_time_popularity_with_alpha_one() -> None:
@@ -250,6 +257,17 @@ def test_naive_markov_backs_off_to_all_time_popularity_with_alpha_one() -> None:
 def test_settings_that_make_no_distribution_are_refused(bad: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ContextModel(context(), Suffix(1), **bad)  # type: ignore[arg-type]
+
+
+def test_a_level_learns_only_what_the_more_specific_one_lacked() -> None:
+    """b follows (x, a) three times, and the context (a) hears of it the first time only."""
+    model, streams = ContextModel(context(), Suffix(2)), Streams()
+    stream: list[Happening] = [("u", float(i), [m]) for i, m in enumerate("xabxabxab")]
+    batch = streams.batch(stream)
+    model.walk(batch)
+    one, two = Suffix(2).arrival(batch, seed=1)[2].tolist()
+    assert model.table.successors_of(two) == {streams.marks["b"]: 3.0}
+    assert model.table.successors_of(one) == {streams.marks["b"]: 1.0}
 
 
 def test_more_marks_than_a_batch_carries_are_refused() -> None:
