@@ -1,0 +1,365 @@
+"""Cuts: what is processed in one go, as a function of what was read and never of how it was fetched.
+
+    (record, event | reject) ... ──► order ──► released sets ──► Cut, Cut, ...
+
+A cut closes after the record with which it holds `cut_events` accepted events (or `cut_records` records, so
+that a flood of bad ones makes progress), or as soon as so many marks are released; `close` and `finish` end
+one earlier. Its sets are those that were released and not yet in a cut, at most up to the set that reaches
+`cut_events` marks: when one record releases thousands of sets (the first event of a new day in a log with
+dates only), the rest follows in further cuts that read nothing. A set is never split; sets that are still
+open are carried on by the order stage.
+
+    Σ bins + held = Σ over partitions (next offset - first offset)         asserted at every cut
+
+Source: recording which offsets make up a step, so that others can repeat it, is Materialize's "reclocking".
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from streamrec.bins import Bins, Counts
+from streamrec.errors import ConfigError, InvariantError
+from streamrec.event import Event, Record, TieSet
+from streamrec.order import Order
+from streamrec.packed import pack, unpack
+
+Read = tuple[str, int, int, int]
+"""Records read: topic, partition, first offset, next offset."""
+
+
+class Refusal(Protocol):
+    """What the codec gives instead of an event: a reason code and a line for people."""
+
+    @property
+    def reason(self) -> str:
+        """Reason code, from a fixed list."""
+        ...
+
+
+class Cut(NamedTuple):
+    """What is processed in one go.
+
+    Parameters
+    ----------
+    serial : tie sets in all cuts of the lane before this one
+    reads : records read, in order; adjacent ranges of a partition are one
+    sets : tie sets released, in the order in which they are processed
+    counts : records that got their bin while this cut was read
+    rejects : records that could not be decoded, with their refusals
+    flushed : open sets and held events were released after the last record
+    """
+
+    serial: int
+    reads: tuple[Read, ...]
+    sets: list[TieSet]
+    counts: Counts
+    rejects: list[tuple[Record, Refusal]]
+    flushed: bool = False
+
+
+class _CutterState(msgspec.Struct, array_like=True):
+    """A `Cutter` between two cuts; `places` holds (topic, partition, first, next)."""
+
+    serial: int
+    places: list[Read]
+    bins: bytes
+    order: bytes
+
+
+class _Span:
+    """A range of records that is being read."""
+
+    __slots__ = ("first", "next", "partition", "topic")
+
+    def __init__(self, topic: str, partition: int, first: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.first = first
+        self.next = first
+
+    @property
+    def read(self) -> Read:
+        """As it goes into a cut."""
+        return self.topic, self.partition, self.first, self.next
+
+
+class Cutter:
+    """Reads decoded records in order and closes cuts.
+
+    A cut must be applied before the next one is asked for: `last_time` is looked up while records are read.
+
+    Parameters
+    ----------
+    order : takes the events in
+    last_time : user -> time of the user's last applied set, NaN if none (the arena knows)
+    cut_events : accepted events, or released marks, at which a cut closes
+    cut_records : records of any kind at which a cut closes; default 32 * cut_events
+
+    Raises
+    ------
+    ConfigError
+        If a limit is below 1.
+
+    Examples
+    --------
+    >>> cutter = Cutter(Order(), last_time=lambda user: float("nan"), cut_events=2)
+    >>> pairs = [(Record("log", 0, i, b""), Event("u", "a", 60.0 * i, offset=i)) for i in range(3)]
+    >>> [(cut.reads, len(cut.sets)) for cut in [*cutter.feed(pairs), *cutter.finish()]]
+    [((('log', 0, 0, 2),), 1), ((('log', 0, 2, 3),), 2)]
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        last_time: Callable[[str], float],
+        cut_events: int = 128,
+        cut_records: int | None = None,
+    ) -> None:
+        self.order = order
+        self.last_time = last_time
+        self.cut_events = cut_events
+        self.cut_records = 32 * cut_events if cut_records is None else cut_records
+        if min(cut_events, self.cut_records) < 1:
+            raise ConfigError(f"cut_events, cut_records: wanted >= 1, got {cut_events}, {self.cut_records}")
+        self.bins = Bins()
+        self.serial = 0
+        self._places: dict[tuple[str, int], tuple[int, int]] = {}  # first offset ever, next
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start an empty cut."""
+        self._span = _Span("", -1, -1)
+        self._reads: list[_Span] = []
+        self._rejects: list[tuple[Record, Refusal]] = []
+        self._causes: list[tuple[str, int]] = []
+        self._records = 0
+        self._close_at = self.bins.counts.ok + self.cut_events
+
+    @property
+    def has_reads(self) -> bool:
+        """Records were read that are not in a cut yet."""
+        return bool(self._reads)
+
+    @property
+    def positions(self) -> dict[tuple[str, int], int]:
+        """Next offset of every (topic, partition), as of the last closed cut."""
+        return {key: place[1] for key, place in sorted(self._places.items())}
+
+    @property
+    def offsets_advanced(self) -> int:
+        """Records (and gaps) that went by since the lane's first, as of the last closed cut."""
+        return sum(place[1] - place[0] for place in self._places.values())
+
+    def assign(self, topic: str, partition: int, first: int) -> None:
+        """Begin a partition at `first` unless it is known; without this its first record decides."""
+        self._places.setdefault((topic, partition), (first, first))
+
+    def feed(self, pairs: Iterable[tuple[Record, Event | Refusal]]) -> Iterator[Cut]:
+        """Read decoded records and yield every cut that closes; apply each before going on.
+
+        Raises
+        ------
+        InvariantError
+            If a record was read already, or the bins do not add up.
+        """
+        yield from self._drain()
+        for record, decoded in pairs:
+            self._read(record, decoded)
+            if (
+                self.order.n_ok >= self._close_at
+                or self._records >= self.cut_records
+                or self.order.released_marks >= self.cut_events
+            ):
+                yield self.close()
+                yield from self._drain()
+
+    def close(self) -> Cut:
+        """End the cut here: with what was read and, up to `cut_events` marks, what is released."""
+        return self._cut(self._sets_within_limit(), flushed=False)
+
+    def finish(self) -> Iterator[Cut]:
+        """End the log: release everything, in as many cuts as it takes; the first one says `flushed`."""
+        self.order.flush()
+        yield self._cut(self._sets_within_limit(), flushed=True)
+        while self.order.released:
+            yield self.close()
+
+    def replay(
+        self,
+        reads: Iterable[Read],
+        n_sets: int,
+        flushed: bool,
+        pairs: Iterable[tuple[Record, Event | Refusal]],
+    ) -> Cut:
+        """Make a cut again from its journal entry and the records of its ranges.
+
+        Raises
+        ------
+        InvariantError
+            If the records are not those of the ranges, or release less than the entry says.
+        """
+        for record, decoded in pairs:
+            self._read(record, decoded)
+        if flushed:
+            self.order.flush()
+        found, released = tuple(span.read for span in self._reads), len(self.order.released)
+        if found != tuple(reads) or released < n_sets:
+            raise InvariantError(
+                f"replay of the cut at set {self.serial}: the journal has reads {tuple(reads)} and {n_sets} "
+                f"sets, the log gave {found} and {released}; the log or the settings have changed since."
+            )
+        return self._cut(n_sets, flushed)
+
+    def tick(self, topic: str, partition: int, time: float) -> None:
+        """Let an idle partition's clock go to `time`; between cuts only, journalled by the caller."""
+        self._between_cuts("tick")
+        self.order.tick(partition, time, topic)
+
+    def skip(self, topic: str, partition: int, next_offset: int, cause: str) -> int:
+        """Go on at `next_offset` and count what is missing as skipped; between cuts only, journalled.
+
+        Returns how many offsets that are.
+        """
+        self._between_cuts("skip")
+        place = self._places.setdefault((topic, partition), (next_offset, next_offset))
+        n = next_offset - place[1]
+        if n < 0:
+            raise InvariantError(f"{topic}[{partition}]: cannot skip back from {place[1]} to {next_offset}")
+        self._places[topic, partition] = place[0], next_offset
+        self.bins.add(Counts(skipped=n), causes=[(cause, n)])
+        return n
+
+    def forget(self, user: str) -> int:
+        """Drop what is open, held or released of a user; between cuts only, journalled. Events dropped."""
+        self._between_cuts("forget")
+        held_before = self.order.n_forgotten
+        dropped = self.order.forget(user)
+        n = self.order.n_forgotten - held_before
+        self.bins.add(Counts(skipped=n), causes=[("forgotten", n)])
+        return dropped
+
+    def dump(self) -> bytes:
+        """The whole state, the order's included; between cuts only. Equal states give equal bytes."""
+        self._between_cuts("dump")
+        places = [(topic, partition, *place) for (topic, partition), place in sorted(self._places.items())]
+        return pack(_CutterState(self.serial, places, self.bins.dump(), self.order.dump()))
+
+    def load(self, data: bytes) -> None:
+        """Become what `dump` wrote down; CorruptStateError if it did not."""
+        state = unpack(data, _CutterState, "cutter")
+        self.order.load(state.order)
+        self.bins.load(state.bins)
+        self.serial = state.serial
+        self._places = {(topic, partition): (first, next_) for topic, partition, first, next_ in state.places}
+        self._begin()
+
+    def _read(self, record: Record, decoded: Event | Refusal) -> None:
+        topic, partition, offset, _, _, timestamp_ms = record
+        span = self._span
+        if offset != span.next or partition != span.partition or topic != span.topic:
+            span = self._locate(topic, partition, offset)
+        span.next = offset + 1
+        self._records += 1
+        if isinstance(decoded, Event):
+            broker_time = timestamp_ms * 0.001 if timestamp_ms >= 0 else math.nan
+            self.order.push(decoded, self.last_time(decoded.user), topic, broker_time)
+        else:
+            self._rejects.append((record, decoded))
+
+    def _locate(self, topic: str, partition: int, offset: int) -> _Span:
+        """The range that goes on with `offset`; a gap before it (markers, compaction) is skipped."""
+        last = self._span
+        if topic != last.topic or partition != last.partition:
+            expected = self._expected(topic, partition, offset)
+            self._span = last = _Span(topic, partition, expected)
+            self._reads.append(last)
+        if offset < last.next:
+            raise InvariantError(
+                f"{topic}[{partition}]: next offset is {last.next}, but record {offset} came (again); "
+                "seek to the checkpoint's offsets and start over."
+            )
+        if offset > last.next:
+            self._causes.append(("log", offset - last.next))
+        return last
+
+    def _expected(self, topic: str, partition: int, offset: int) -> int:
+        for span in reversed(self._reads):
+            if span.topic == topic and span.partition == partition:
+                return span.next
+        return self._places.setdefault((topic, partition), (offset, offset))[1]
+
+    def _drain(self) -> Iterator[Cut]:
+        while self.order.released_marks >= self.cut_events:
+            yield self.close()
+
+    def _sets_within_limit(self) -> int:
+        released = self.order.released
+        if self.order.released_marks <= self.cut_events:
+            return len(released)
+        marks = 0
+        for n, tie_set in enumerate(released, 1):
+            marks += len(tie_set.marks)
+            if marks >= self.cut_events:
+                return n
+        return len(released)
+
+    def _cut(self, n_sets: int, flushed: bool) -> Cut:
+        counts = self._counts()
+        cut = Cut(
+            self.serial,
+            tuple(span.read for span in self._reads),
+            self.order.take(n_sets),
+            counts,
+            self._rejects,
+            flushed,
+        )
+        self.serial += len(cut.sets)
+        self.bins.add(counts, (refusal.reason for _, refusal in self._rejects), self._causes)
+        for topic, partition, _, next_offset in cut.reads:
+            self._places[topic, partition] = self._places[topic, partition][0], next_offset
+        self._begin()
+        self._assert_bins()
+        return cut
+
+    def _counts(self) -> Counts:
+        order, before = self.order, self.bins.counts
+        return Counts(
+            order.n_ok - before.ok,
+            order.n_late - before.late,
+            order.n_duplicate - before.duplicate,
+            len(self._rejects),
+            sum(n for _, n in self._causes),
+        )
+
+    def _assert_bins(self) -> None:
+        held = self.order.n_held
+        if self.bins.total + held != self.offsets_advanced:
+            raise InvariantError(
+                f"bins {self.bins.counts} and {held} held events make {self.bins.total + held}, but "
+                f"{self.offsets_advanced} offsets went by: a record was lost or counted twice."
+            )
+
+    def _between_cuts(self, what: str) -> None:
+        if self._reads:
+            raise InvariantError(
+                f"{what}: wanted between two cuts, got it after {self._records} records of one"
+            )
+
+
+def fixed_shares(cut_events: int, partitions: int) -> tuple[int, ...]:
+    """Accepted events that a round of the fixed mode takes from each partition, in partition order.
+
+    Examples
+    --------
+    >>> fixed_shares(128, 3)
+    (43, 43, 42)
+    """
+    if not 1 <= partitions <= cut_events:
+        raise ConfigError(
+            f"cut_events: wanted one or more for each of {partitions} partitions, got {cut_events}"
+        )
+    share, rest = divmod(cut_events, partitions)
+    return tuple(share + (i < rest) for i in range(partitions))

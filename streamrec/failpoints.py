@@ -1,0 +1,103 @@
+"""Named places where a test can kill the program or break the disk.
+
+    STREAMREC_FAILPOINT=after_update          SIGKILL at the first hit
+    STREAMREC_FAILPOINT=after_update:3        SIGKILL at the third hit
+    STREAMREC_FAILPOINT=before_journal:1:raise  OSError(ENOSPC) there, once, as from a full disk
+
+The environment is read once, at import; an unarmed failpoint costs one comparison.
+"""
+
+import errno
+import os
+import signal
+
+from streamrec.errors import ConfigError
+
+FAILPOINTS = {
+    "after_read": "records were read from the source, nothing was done with them",
+    "before_journal": "a cut is closed, its journal entry not yet written",
+    "after_journal": "the journal entry is written, the cut not yet applied",
+    "mid_cut": "some sets of the cut are forecast, others not",
+    "before_update": "all forecasts of the cut are issued, nothing is learned",
+    "after_update": "the cut is learned",
+    "before_emit": "forecasts are ready, none is written",
+    "after_emit": "forecasts are written, the cut is not in a checkpoint",
+    "before_transaction": "the checkpoint is copied, its transaction not begun",
+    "mid_transaction": "some rows of the checkpoint are written, nothing is committed",
+    "after_transaction": "the checkpoint is committed, nobody was told",
+    "before_generation": "a generation is due, its file not begun",
+    "mid_generation": "the generation's file is partly written",
+    "in_restore": "the state is partly loaded",
+    "before_sync": "journal entries are written, not yet fsynced",
+}
+
+
+class _Armed:
+    """Which failpoint fires, at which hit, and how."""
+
+    __slots__ = ("hits_left", "name", "raises")
+
+    def __init__(self, name: str, hits_left: int, raises: bool) -> None:
+        self.name = name
+        self.hits_left = hits_left
+        self.raises = raises
+
+
+_ARMED: list[_Armed] = []
+"""None or one; a list, so that the hot path reads a constant."""
+
+
+def arm(spec: str) -> None:
+    """Arm one failpoint: `name`, `name:n` or `name:n:raise`; an empty text disarms.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown or the rest cannot be read: a misspelt failpoint would never fire.
+    """
+    _ARMED.clear()
+    if not spec:
+        return
+    name, _, rest = spec.partition(":")
+    count, _, how = rest.partition(":")
+    if (
+        name not in FAILPOINTS
+        or not (count or "1").isdecimal()
+        or int(count or 1) < 1
+        or how not in ("", "raise")
+    ):
+        raise ConfigError(
+            f"STREAMREC_FAILPOINT: wanted name[:n[:raise]] with n >= 1 and one of {', '.join(FAILPOINTS)}; "
+            f"got {spec!r}"
+        )
+    _ARMED.append(_Armed(name, int(count or 1), how == "raise"))
+
+
+def failpoint(name: str) -> None:
+    """Die here, or raise OSError(ENOSPC), if this failpoint is armed and due.
+
+    Examples
+    --------
+    >>> arm("before_journal:2:raise")
+    >>> failpoint("before_journal"), failpoint("before_sync")
+    (None, None)
+    >>> failpoint("before_journal")
+    Traceback (most recent call last):
+    OSError: [Errno 28] failpoint before_journal: No space left on device
+    >>> failpoint("before_journal")
+    """
+    if _ARMED and _ARMED[0].name == name:
+        _hit(_ARMED[0])
+
+
+def _hit(armed: _Armed) -> None:
+    armed.hits_left -= 1
+    if armed.hits_left:
+        return
+    _ARMED.clear()
+    if armed.raises:
+        raise OSError(errno.ENOSPC, f"failpoint {armed.name}: {os.strerror(errno.ENOSPC)}")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+arm(os.environ.get("STREAMREC_FAILPOINT", ""))
