@@ -10,7 +10,8 @@ first level that knows the mark already (update exclusion: a level learns what t
 Source: Witten, Bell (1991), IEEE Trans. Inf. Theory 37, 1085-1094; Moffat (1990), IEEE Trans. Commun. 38,
 1917-1921 (PPM-C: α = 1, update exclusion). Departures: contexts other than suffixes; at most 200 successors
 per context. On the first halves of seven real streams (at most 38,400 sets of each; suffixes of order 1 to 3,
-gap, repeat) exclusion lowers the log-loss by up to 0.09 nats and never raises it; α = 1 beats 1/2 in 32 of 35.
+gap, repeat) exclusion lowers the log-loss by up to 0.09 nats and never raises it; α = 1 beats 1/2 in 32 of
+35 cases.
 """
 
 from collections.abc import Mapping

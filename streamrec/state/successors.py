@@ -83,10 +83,10 @@ class SuccessorTable:
             raise ConfigError(f"contexts: expected a power of two from 4, got {contexts}")
         if successors < 1 or floor < 1:
             raise ConfigError(f"successors, floor: expected at least 1, got {successors}, {floor}")
-        if 2 * floor > contexts or 2 * floor * chain + SET_BLOCKS > blocks:
+        if 2 * floor > contexts or 2 * (floor * chain + SET_BLOCKS) > blocks:
             raise ConfigError(
                 f"floor: {floor} contexts of {chain} blocks fill more than half of {contexts} contexts or of "
-                f"{blocks} blocks (less {SET_BLOCKS} for one set); lower the floor or raise the caps"
+                f"{blocks} blocks, {SET_BLOCKS} of them set aside; lower the floor or raise the caps"
             )
         self.most_contexts, self.most_blocks = contexts, blocks
         self.successors, self.floor = successors, floor

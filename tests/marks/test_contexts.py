@@ -33,7 +33,7 @@ def context(seed: int = 1) -> Context:
 
 
 def small(levels: Levels) -> ContextModel:
-    return ContextModel(context(), levels, contexts=64, blocks=2048, successors=4, floor=4)
+    return ContextModel(context(), levels, contexts=64, blocks=4096, successors=4, floor=4)
 
 
 def forecasts(lists: Sequence[MarkLists]) -> list[tuple[dict[int, float], list[float]]]:

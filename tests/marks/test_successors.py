@@ -84,7 +84,7 @@ def test_a_full_context_keeps_its_total_and_its_most_frequent_marks() -> None:
 
 
 def test_eviction_takes_the_contexts_learned_longest_ago_and_counts_them() -> None:
-    table = SuccessorTable(contexts=64, blocks=2048, successors=8, floor=8)
+    table = SuccessorTable(contexts=64, blocks=4096, successors=8, floor=8)
     for context in range(49):
         table.add(key_of(context), [1], stamp=context)
     assert table.evicted_contexts == 48 - 32
@@ -93,21 +93,23 @@ def test_eviction_takes_the_contexts_learned_longest_ago_and_counts_them() -> No
 
 
 def test_the_floor_survives_when_blocks_run_out() -> None:
-    table = SuccessorTable(contexts=256, blocks=2048, successors=512, floor=8)
-    for context in range(26):  # 64 blocks each; the 26th asks for room for 512 and finds 448
+    table = SuccessorTable(contexts=256, blocks=4096, successors=512, floor=8)
+    for context in range(58):  # 64 blocks each; the 58th asks for room for 512 and finds 448
         table.add(key_of(context), list(range(512)), stamp=context)
-    assert table.evicted_contexts == 9
-    assert set(contents(table)) == {key_of(c) for c in range(9, 26)}
+    assert table.evicted_contexts == 57 - 32
+    assert set(contents(table)) == {key_of(c) for c in range(25, 58)}
     assert_consistent(table)
 
 
 def test_a_set_that_cannot_fit_is_an_invariant_error_that_names_the_caps() -> None:
-    table = SuccessorTable(contexts=64, blocks=2048, successors=8, floor=2)
-    with pytest.raises(InvariantError, match=r"floor of 2 \(caps: 64 contexts, 2048 blocks\)"):
-        table.make_room(1, 4000)
+    table = SuccessorTable(contexts=64, blocks=4096, successors=8, floor=2)
+    with pytest.raises(InvariantError, match=r"floor of 2 \(caps: 64 contexts, 4096 blocks\)"):
+        table.make_room(1, 5000)
 
 
-@pytest.mark.parametrize("bad", [{"contexts": 1000}, {"successors": 0}, {"floor": 1 << 18}, {"blocks": 4096}])
+@pytest.mark.parametrize(
+    "bad", [{"contexts": 1000}, {"successors": 0}, {"floor": 1 << 18}, {"floor": 10_450}]
+)
 def test_caps_that_do_not_fit_together_are_refused(bad: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):
         SuccessorTable(**bad)
