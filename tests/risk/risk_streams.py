@@ -9,7 +9,7 @@ from streamrec.arrays import Array, Floats, Ints
 from streamrec.batch import N_LAST, Batch, gap_bucket
 from streamrec.models.base import Context
 from streamrec.state.columns import Columns
-from streamrec.waiting.risk import EDGES, N_BINS, RiskOps, RiskQueue
+from streamrec.waiting.risk import EDGES, N_BINS, RiskQueue
 
 
 class Stream(NamedTuple):
@@ -114,6 +114,11 @@ def poisson_stream(rng: Any, users: int, rate: Floats, horizon: float) -> Stream
     return in_order(np.concatenate(rows), np.concatenate(times))
 
 
+def head(stream: Stream, n: int) -> Stream:
+    """The first n sets."""
+    return Stream(stream.row[:n], stream.partition[:n], stream.time[:n], stream.mark[:n])
+
+
 def in_order(row: Ints, time: Floats, mark: Ints | None = None) -> Stream:
     """One partition, sorted by time."""
     order = np.argsort(time, kind="stable")
@@ -121,7 +126,41 @@ def in_order(row: Ints, time: Floats, mark: Ints | None = None) -> Stream:
     return Stream(row[order].astype(np.int64), np.zeros(len(row), np.int64), time[order], marks[order])
 
 
-def same_ops(one: RiskOps, other: RiskOps) -> bool:
-    """Every array equal, to the bit."""
-    pairs = zip(one[2:], other[2:], strict=True)
-    return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
+def walk_all(model: Any, stream: Stream, cut: int, start: int = 0) -> tuple[Floats, Floats]:
+    """Arrival and issued parameters of all sets from `start` on, (S - start, width) each."""
+    walks = []
+    for batch in batches(stream, cut):
+        if batch.serial >= start:
+            model.risk.advance(batch)
+            walks.append(model.walk(batch))
+    return np.concatenate([w.wait_arrival for w in walks]), np.concatenate([w.wait_issued for w in walks])
+
+
+def reloaded(model: Any, make: Any, users: int = 64, seed: int = 0) -> Any:
+    """A fresh model that takes over rows, tables and scalars, as a restart would."""
+    fresh = make(new_context(users, seed))
+    for old, new in ((model.risk, fresh.risk), (model, fresh)):
+        new.load_scalars({name: array.copy() for name, array in old.scalars().items()})
+    pairs = [(model.risk.arena, fresh.risk.arena)]
+    pairs += [(table, fresh.tables()[name]) for name, table in model.tables().items()]
+    for old_rows, new_rows in pairs:
+        new_rows.put(*old_rows.take_touched())
+    return fresh
+
+
+def score_against(law: Any, params: Floats, oracle: Any, truth: Floats, stream: Stream) -> Floats:
+    """Σ ln p_model - ln p_oracle of every issued wait, ended by the user's next set or open at the end."""
+    following = np.full(len(stream.row), -1)
+    last: dict[int, int] = {}
+    for s, row in enumerate(stream.row.tolist()):
+        if row in last:
+            following[last[row]] = s
+        last[row] = s
+    ended = following >= 0
+    wait = np.where(ended, stream.time[following], stream.time.max()) - stream.time
+
+    def log_p(family: Any, p: Floats) -> Floats:
+        hazard = np.where(ended, family.log_hazard(p, wait), 0.0)
+        return np.asarray(hazard + family.log_survival(p, wait))
+
+    return log_p(law, params) - log_p(oracle, truth)
