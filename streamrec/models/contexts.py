@@ -134,6 +134,12 @@ class ContextModel:
     ------
     ConfigError
         If alpha is not positive, there is no such background, or the caps do not fit together.
+
+    Examples
+    --------
+    >>> model = ContextModel(Context("context_2", None, n_backgrounds=3, seed=0), Suffix(2))
+    >>> model.name, model.column, sorted(model.tables())
+    ('context_2', 3, ['blocks', 'contexts'])
     """
 
     gives_marks = True
@@ -173,14 +179,11 @@ class ContextModel:
             self._place = np.full(2 * batch.n_marks, -1, np.int32)
         arrival, issued = self._lists(batch), self._lists(batch)
         sets = Sets(batch.start, batch.mark, batch.n_known, keys, apart, next_keys)
-        rule = (self.alpha, self.table.successors, self.column)
-        done = walk_sets(0, sets, batch.serial, self.table.slots(), *rule, self._place, arrival, issued)
-        while done < batch.n_sets:
+        rule = (self.alpha, self.table.successors, self.column, self._place, arrival, issued)
+        done = 0
+        while (done := walk_sets(done, sets, batch.serial, self.table.slots(), *rule)) < batch.n_sets:
             n = int(batch.start[done + 1] - batch.start[done])
             self.table.make_room(n_contexts, n_contexts * n)
-            done = walk_sets(
-                done, sets, batch.serial, self.table.slots(), *rule, self._place, arrival, issued
-            )
         return Walk(marks_arrival=_cut_to_size(arrival), marks_issued=_cut_to_size(issued))
 
     def learn(self, batch: Batch) -> None:
@@ -205,14 +208,30 @@ class ContextModel:
     def _lists(self, batch: Batch) -> "Lists":
         """Lists with room for the longest forecasts that can come."""
         widest = self.levels.n * self.table.successors
-        longest = np.where(batch.n_known > DENSE_MARKS, LISTED, min(batch.n_marks, widest))
-        room = int(longest.sum()) + widest  # a list is as wide as that before it is shortened
+        known = int(batch.n_known[0]) if batch.n_sets else 0
+        longest = LISTED if known > DENSE_MARKS else min(batch.n_marks, widest)
+        room = batch.n_sets * longest + widest  # a list is as wide as that before it is shortened
         return Lists(
             start=np.zeros(batch.n_sets + 1, np.int64),
             mark=np.empty(room, np.int32),
             p=np.empty(room, np.float64),
             background=np.zeros((batch.n_sets, self.n_columns), np.float64),
         )
+
+
+def suffix_model(context: Context, order: int, **caps: int) -> ContextModel:
+    """The context model of the last 1 to `order` marks, for the registry."""
+    return ContextModel(context, Suffix(order), **caps)
+
+
+def gap_model(context: Context, **caps: int) -> ContextModel:
+    """The context model of the last mark and the gap just ended, for the registry."""
+    return ContextModel(context, GapAndLast(), **caps)
+
+
+def repeat_model(context: Context, **caps: int) -> ContextModel:
+    """The context model of the last mark and the repeat state, for the registry."""
+    return ContextModel(context, RepeatAndLast(), **caps)
 
 
 def _cut_to_size(lists: Lists) -> MarkLists:

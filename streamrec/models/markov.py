@@ -13,7 +13,14 @@ from streamrec.models.contexts import ContextModel, Suffix
 
 
 class Markov(ContextModel):
-    """Counts of last mark -> next mark, backing off to all-time popularity; a naive rule."""
+    """Counts of last mark -> next mark, backing off to all-time popularity; a naive rule.
+
+    Examples
+    --------
+    >>> rule = Markov(Context("markov", None, n_backgrounds=3, seed=0))
+    >>> rule.levels.n, rule.alpha, rule.column
+    (1, 1.0, 0)
+    """
 
     def __init__(self, context: Context) -> None:
         super().__init__(context, Suffix(1), alpha=1.0, background=0)

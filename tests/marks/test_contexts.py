@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,16 @@ from streamrec.batch import Batch, MarkLists, gap_bucket
 from streamrec.errors import ConfigError
 from streamrec.models.backoff import LISTED
 from streamrec.models.base import Context, Model
-from streamrec.models.contexts import ContextModel, GapAndLast, Levels, RepeatAndLast, Suffix
+from streamrec.models.contexts import (
+    ContextModel,
+    GapAndLast,
+    Levels,
+    RepeatAndLast,
+    Suffix,
+    gap_model,
+    repeat_model,
+    suffix_model,
+)
 from streamrec.models.markov import Markov
 from streamrec.state.columns import Columns
 
@@ -257,6 +267,24 @@ def test_naive_markov_backs_off_to_all_time_popularity_with_alpha_one() -> None:
 def test_settings_that_make_no_distribution_are_refused(bad: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ContextModel(context(), Suffix(1), **bad)  # type: ignore[arg-type]
+
+
+def test_a_cut_without_sets_has_no_forecasts_and_changes_no_bit() -> None:
+    streams = Streams()
+    model, untouched = ContextModel(context(), Suffix(2)), ContextModel(context(), Suffix(2))
+    batch = streams.batch(random_stream(9, n=20))
+    per_set = [f.name for f in fields(batch) if f.name not in {"serial", "start", "mark", "hashes"}]
+    none = {name: getattr(batch, name)[:0] for name in [*per_set, "mark"]}
+    empty = replace(batch, start=batch.start[:1], **none)
+    assert walked(model, [empty]) == []
+    assert walked(model, [batch]) == walked(untouched, [batch])
+    assert same(model, untouched)
+
+
+def test_registered_models_have_the_levels_of_their_names() -> None:
+    models = [suffix_model(context(), order=3, floor=8), gap_model(context()), repeat_model(context())]
+    assert [type(model.levels) for model in models] == [Suffix, GapAndLast, RepeatAndLast]
+    assert (models[0].levels.n, models[0].table.floor) == (3, 8)
 
 
 def test_a_level_learns_only_what_the_more_specific_one_lacked() -> None:
