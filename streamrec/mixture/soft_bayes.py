@@ -1,0 +1,117 @@
+"""Soft-Bayes: weights that compete with the best fixed convex combination of experts.
+
+    w_k ← w_k (1 − η + η p_k / p_mix),   p_mix = Σ_awake w_k p_k / Σ_awake w_k
+
+Symbols: η = max(η_min, √(ln N / (2 N n))) with N experts and n updates of these weights so far. The weights
+of experts that sleep stay as they are, so the awake ones keep their mass.
+
+Weights live on three levels: all events; (log2 history, repeat state); (log2 history, gap bucket, repeat
+state). Each level learns on its own and starts as a copy of the one above; the forecast takes
+w = λ_2 w_2 + (1 − λ_2)(λ_1 w_1 + (1 − λ_1) w_0) with λ = n_c / (n_c + s). When a forecast is issued the gap
+is not known yet and λ_2 = 0.
+
+Source: Orseau, Lattimore, Legg (2019), "Soft-Bayes: Prod for mixtures of experts with log-loss", ALT 2017 /
+TCS. Departures: a floor under the rate (we track), and the levels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from streamrec.arrays import Bools, Floats
+from streamrec.batch import GAP_BUCKETS
+from streamrec.mixture.gate import GATE_CONTEXTS
+
+MIN_RATE = 0.005
+SHRINK = 100.0
+
+
+class SoftArrays(NamedTuple):
+    """Weights and number of updates by level.
+
+    Parameters
+    ----------
+    everywhere, everywhere_n : (1, N), (1,)
+    context, context_n : (30, N), (30,) by (log2 history, repeat state)
+    gap, gap_n : (750, N), (750,) by (context, gap bucket or none)
+    """
+
+    everywhere: Floats
+    everywhere_n: Floats
+    context: Floats
+    context_n: Floats
+    gap: Floats
+    gap_n: Floats
+
+
+def new_soft(n: int) -> SoftArrays:
+    """Uniform weights of n experts at every level."""
+    fine = GATE_CONTEXTS * (GAP_BUCKETS + 1)
+    levels = (1, GATE_CONTEXTS, fine)
+    arrays = [a for size in levels for a in (np.full((size, n), 1.0 / n), np.zeros(size))]
+    return SoftArrays(*arrays)
+
+
+@njit(cache=True)
+def soft_step(w: Floats, p: Floats, awake: Bools, rate: float) -> float:
+    """One update of the weights of the awake experts; answers p_mix before it.
+
+    Examples
+    --------
+    >>> w = np.array([0.5, 0.5])
+    >>> soft_step(w, np.array([0.9, 0.1]), np.array([True, True]), 0.5)
+    0.5
+    >>> w
+    array([0.7, 0.3])
+    """
+    mass, mixed = 0.0, 0.0
+    for k in range(len(w)):
+        if awake[k]:
+            mass += w[k]
+            mixed += w[k] * p[k]
+    mixed /= mass
+    for k in range(len(w)):
+        if awake[k]:
+            w[k] *= 1.0 - rate + rate * (p[k] / mixed)
+    return mixed
+
+
+@njit(cache=True)
+def soft_rate(n: float, n_experts: int) -> float:
+    """η of the (n+1)-th update."""
+    theory: float = np.sqrt(np.log(max(n_experts, 2)) / (2.0 * n_experts * (n + 1.0)))
+    return max(MIN_RATE, theory)
+
+
+@njit(cache=True)
+def soft_weights(soft: SoftArrays, context: int, gap: int, awake: Bools, out: Floats) -> None:
+    """Weights of a context over the awake experts, summing to one; gap −1: none, −2: not known yet."""
+    fine = context * (GAP_BUCKETS + 1) + gap + 1
+    share = soft.context_n[context] / (soft.context_n[context] + SHRINK)
+    finer = soft.gap_n[fine] / (soft.gap_n[fine] + SHRINK) if gap > -2 else 0.0
+    mass = 0.0
+    for k in range(len(out)):
+        coarse = share * soft.context[context, k] + (1.0 - share) * soft.everywhere[0, k]
+        out[k] = finer * soft.gap[fine, k] + (1.0 - finer) * coarse if gap > -2 else coarse
+        if not awake[k]:
+            out[k] = 0.0
+        mass += out[k]
+    for k in range(len(out)):
+        out[k] /= mass
+
+
+@njit(cache=True)
+def learn_soft(soft: SoftArrays, context: int, gap: int, p: Floats, awake: Bools) -> None:
+    """Move the weights of all three levels after a known mark that the experts gave p."""
+    fine = context * (GAP_BUCKETS + 1) + gap + 1
+    if soft.context_n[context] == 0:
+        soft.context[context] = soft.everywhere[0]
+    if soft.gap_n[fine] == 0:
+        soft.gap[fine] = soft.context[context]
+    soft_step(soft.everywhere[0], p, awake, soft_rate(soft.everywhere_n[0], len(p)))
+    soft_step(soft.context[context], p, awake, soft_rate(soft.context_n[context], len(p)))
+    soft_step(soft.gap[fine], p, awake, soft_rate(soft.gap_n[fine], len(p)))
+    soft.everywhere_n[0] += 1
+    soft.context_n[context] += 1
+    soft.gap_n[fine] += 1
