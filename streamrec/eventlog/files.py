@@ -163,7 +163,9 @@ class FileSource:
         return self._ended and self._next >= len(self._ready)
 
     def close(self) -> None:
-        """Remove what sorting left on the disk."""
+        """Remove what sorting left on the disk, close pipes."""
+        for pipe in self._pipes:
+            pipe.close()
         if self._sorted is not None:
             self._sorted.close()
 

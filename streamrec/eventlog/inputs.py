@@ -170,6 +170,12 @@ class PipeInput:
             yield numbered(self.topic, lines[skip:], first + skip)
             first += len(lines)
 
+    def close(self) -> None:
+        """Close the descriptor, unless it is stdin's."""
+        if self.topic != "-" and self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
     def _lines(self) -> Iterator[list[bytes]]:
         """Data lines as they come; the first line of all chooses the codec."""
         block = b"-"
