@@ -29,7 +29,7 @@ from streamrec.event import Event, TieSet
 from streamrec.packed import pack, unpack
 
 Verdict = Literal["ok", "late", "duplicate", "held"]
-"""What became of a pushed event; a held one gets its bin (ok or late) when it is released."""
+"""What became of a pushed event; a held one becomes ok or late when it is released."""
 
 
 class _Held(NamedTuple):
@@ -70,21 +70,18 @@ class _OrderState(msgspec.Struct, array_like=True):
 class _Clock:
     """One partition: its watermark, its open sets and held events (both heaps), its last ids."""
 
-    __slots__ = ("arrivals", "held", "id_set", "ids", "open", "partition", "topic", "watermark")
+    __slots__ = ("arrivals", "held", "id_set", "ids", "n_open", "open", "partition", "topic", "watermark")
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic = topic
         self.partition = partition
         self.arrivals = 0
         self.watermark = -math.inf
-        self.open: list[_Open] = []
+        self.open: list[_Open] = []  # also sets that were closed at max_tie_marks
+        self.n_open = 0
         self.held: list[_Held] = []
         self.ids: deque[str] = deque()  # oldest first; a dict is slow at dropping its first key
         self.id_set: set[str] = set()
-
-    def is_fresh(self) -> bool:
-        """Nothing was ever accepted here, so there is nothing to write down."""
-        return not self.arrivals and self.watermark == -math.inf
 
 
 _Open = tuple[float, int, str, int, bool, list[str], _Clock]
@@ -133,11 +130,9 @@ class Order:
     ) -> None:
         if not (0 <= lateness_s < math.inf and 0 <= max_skew_s < math.inf):
             raise ConfigError(f"lateness_s, max_skew_s: wanted >= 0, got {lateness_s}, {max_skew_s}")
-        if max_tie_marks < 1 or held_events < 1 or dedupe_events < 0:
-            raise ConfigError(
-                "max_tie_marks, held_events: wanted >= 1, dedupe_events >= 0, "
-                f"got {max_tie_marks}, {held_events}, {dedupe_events}"
-            )
+        if min(max_tie_marks, held_events) < 1 or dedupe_events < 0:
+            got = f"{max_tie_marks}, {held_events}, {dedupe_events}"
+            raise ConfigError(f"max_tie_marks, held_events, dedupe_events: wanted >= 1, 1, 0, got {got}")
         self.lateness_s = lateness_s
         self.max_tie_marks = max_tie_marks
         self.held_events = held_events
@@ -150,7 +145,7 @@ class Order:
         self.released_marks = 0
         self.n_ok = self.n_late = self.n_duplicate = self.n_forced = self.n_forgotten = 0
         self._clocks: dict[tuple[str, int], _Clock] = {}
-        self._clock = self._at("", 0)
+        self._clock = _Clock("", -1)  # of the last event; at first nobody's
         self._open: dict[str, _Open] = {}
         self._recent: dict[str, float] = {}  # last time of users with a released set that nobody took yet
         self._waiting: dict[str, list[float]] = {}  # users with held events: how many, last released time
@@ -227,6 +222,8 @@ class Order:
         self.released = [s for s in self.released if s.user != user]
         self.released_marks -= n_released
         entry = self._open.pop(user, None)
+        if entry:
+            entry[6].n_open -= 1
         n_held = int(self._waiting.pop(user, [0])[0])
         if n_held:
             for clock in self._clocks.values():
@@ -256,12 +253,13 @@ class Order:
             clock.arrivals += 1
             self._open[user] = mine
             heappush(opened, mine)
-            if len(opened) > self.held_events:
-                self._force_open(clock)
+            clock.n_open += 1
         else:
             mine[5].append(mark)
         if len(mine[5]) >= self.max_tie_marks:
             self._release(mine)
+        elif clock.n_open > self.held_events:
+            self._force_open(clock)
         return "ok"
 
     def _close_before(self, clock: _Clock, time: float) -> None:
@@ -275,13 +273,15 @@ class Order:
 
     def _force_open(self, clock: _Clock) -> None:
         entry = heappop(clock.open)
-        if self._open.get(entry[2]) is entry:
-            self.n_forced += len(entry[5])
-            self._release(entry)
+        while self._open.get(entry[2]) is not entry:
+            entry = heappop(clock.open)
+        self.n_forced += len(entry[5])
+        self._release(entry)
 
     def _release(self, entry: _Open) -> None:
         time, _, user, offset, further, marks, clock = entry
         del self._open[user]
+        clock.n_open -= 1
         if len(marks) > 1:
             marks.sort()  # code points sort like their UTF-8 bytes
         self.released.append(TieSet(user, time, tuple(marks), clock.partition, offset, further, clock.topic))
@@ -300,7 +300,7 @@ class Order:
         self._waiting.setdefault(user, [0, last])[0] += 1
         heappush(clock.held, _Held(time + 0.0, clock.arrivals, user, mark, offset))
         clock.arrivals += 1
-        seen = min(time, broker_time + self.max_skew_s)  # `time` if there is no broker time: NaN is not less
+        seen = min(time, broker_time + self.max_skew_s)  # time, if that is NaN
         self._advance(clock, seen - self.lateness_s)
         while len(clock.held) > self.held_events:
             self._advance(clock, clock.held[0].time)
@@ -349,7 +349,7 @@ class Order:
     def dump(self) -> bytes:
         """The whole state; equal states give equal bytes."""
         state = _OrderState(
-            [self._clock_state(clock) for _, clock in sorted(self._clocks.items()) if not clock.is_fresh()],
+            [self._clock_state(clock) for _, clock in sorted(self._clocks.items())],
             self.released,
             sorted((user, waiting[1]) for user, waiting in self._waiting.items()),
             self.n_ok,
@@ -363,10 +363,8 @@ class Order:
     def _clock_state(self, clock: _Clock) -> _ClockState:
         live = sorted(entry[:6] for entry in clock.open if self._open.get(entry[2]) is entry)
         opened = [(*entry[:5], sorted(entry[5])) for entry in live]
-        ids = list(clock.ids)
-        return _ClockState(
-            clock.topic, clock.partition, clock.arrivals, clock.watermark, opened, sorted(clock.held), ids
-        )
+        place = clock.topic, clock.partition, clock.arrivals, clock.watermark
+        return _ClockState(*place, opened, sorted(clock.held), list(clock.ids))
 
     def load(self, data: bytes) -> None:
         """Become what `dump` wrote down; the settings stay.
@@ -397,3 +395,4 @@ class Order:
             entry: _Open = (time, arrival, user, offset, further, marks, clock)
             self._open[user] = entry
             clock.open.append(entry)
+        clock.n_open = len(clock.open)

@@ -193,7 +193,10 @@ def test_held_events_leave_in_the_order_of_time_and_those_behind_the_watermark_a
 
 @given(events=EVENTS, seed=st.randoms(use_true_random=False))
 def test_with_enough_lateness_the_order_of_arrival_does_not_matter(events, seed):
-    events = [event._replace(id=None, partition=0, mark=f"{event.mark}{i}") for i, event in enumerate(events)]
+    events = [
+        event._replace(id=None, partition=0, offset=-1, mark=f"{event.mark}{i}")
+        for i, event in enumerate(events)
+    ]
     shuffled = seed.sample(events, len(events))
 
     def sets(arrivals):
@@ -332,6 +335,14 @@ def test_a_forgotten_user_leaves_nothing_behind(lateness_s):
     assert stream.order.n_forgotten == (3 if lateness_s else 0)
     assert b"m2" not in stream.order.dump()
     assert [s.user for s in stream.flush()] == ["v"]
+
+
+def test_a_tick_before_the_first_event_of_a_partition_survives_a_dump():
+    order = Order(lateness_s=1.0)
+    order.tick(0, 5.0)
+    resumed = Order(lateness_s=1.0)
+    resumed.load(order.dump())
+    assert [o.push(Event("u", "a", 4.0)) for o in (order, resumed)] == ["late", "late"]
 
 
 def test_a_dump_of_something_else_is_refused_and_changes_nothing():
