@@ -1,0 +1,22 @@
+"""One place that pins torch to one thread.
+
+Two intra-op threads on a busy machine make small products slower, not faster, and a thread count
+would become part of the bits: so one process uses one thread, and speed comes from more processes.
+"""
+
+import torch
+
+
+def pin_threads() -> None:
+    """Let torch use one thread inside and one between operators; calling it again changes nothing.
+
+    Examples
+    --------
+    >>> pin_threads()
+    >>> torch.get_num_threads(), torch.get_num_interop_threads()
+    (1, 1)
+    """
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+    if torch.get_num_interop_threads() != 1:
+        torch.set_num_interop_threads(1)  # torch refuses this once parallel work has begun
