@@ -199,6 +199,8 @@ def _credit(
 @njit(cache=True)
 def _count_within(c: Counts, m: int, k: int, amount: float) -> None:
     """Count a mark within its class, and keep the class's top marks in order."""
+    if amount <= 0.0:
+        return
     c.within[m] += amount
     c.class_within[k] += amount
     c.touched[m] = 1

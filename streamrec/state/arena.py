@@ -74,20 +74,25 @@ class Arena(NamedColumns):
 
         The rows are reset and free again. Call between cuts, and tell all who keep tables by row.
         """
+        gone = self.oldest()
+        if len(gone):
+            self.drop(gone)
+            self.n_evicted += len(gone)
+        return gone
+
+    def oldest(self) -> Ints:
+        """Rows that `evict` would take now, ascending; changes nothing."""
         if self.n_users <= self.max_users:
             return np.empty(0, np.int64)
         rows = np.sort(np.fromiter(self.index.values(), np.int64, self.n_users))
         last = np.nan_to_num(self["last_time"][rows], nan=-np.inf, posinf=np.inf, neginf=-np.inf)
         oldest_first = rows[np.lexsort((rows, last))]
-        gone = np.sort(oldest_first[: self.n_users - to_keep(self.max_users, self.floor)])
-        self.drop(gone)
-        self.n_evicted += len(gone)
-        return gone
+        return np.sort(oldest_first[: self.n_users - to_keep(self.max_users, self.floor)])
 
     def drop(self, rows: Ints) -> None:
         """Reset rows and free their ids; a user who comes back is a new user."""
         free = self._free_rows()
-        held = [row for row in rows.tolist() if row < len(self.ids) and self.ids[row] is not None]
+        held = [row for row in rows.tolist() if self.ids[row] is not None]
         for row in held:
             self.name_row(row, None)
         self.reset(rows)
@@ -113,12 +118,12 @@ class Arena(NamedColumns):
 
     def _free_rows(self) -> list[int]:
         if self._free is None:
-            self._free = [row for row, name in enumerate(self.ids) if name is None]
+            self._free = [row for row, name in enumerate(self.ids[: self.n_named].tolist()) if name is None]
         return self._free
 
     def _new_row(self, user: str) -> int:
         free = self._free_rows()
-        row = heappop(free) if free else len(self.ids)
+        row = heappop(free) if free else self.n_named
         if row >= self.capacity:
             self.double_to_fit(row)
         self.name_row(row, user)

@@ -5,7 +5,7 @@ A user's short past (time and number of sets, the last marks, the last gap) live
 does not depend on the order of arrival.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numba import njit
 from streamrec.arrays import Array, Bools, Floats, Ints, Ints32
 from streamrec.batch import N_LAST, Batch, gap_bucket
 from streamrec.event import TieSet
-from streamrec.state.columns import Column
+from streamrec.state.columns import Column, Columns
 
 
 class History:
@@ -103,15 +103,15 @@ class History:
         last[changed] = renamed[changed]
         self.arena.touched[changed] = 1
 
-    def tables(self) -> dict[str, Any]:
+    def tables(self) -> Mapping[str, Columns]:
         """Nothing of its own: the columns stand in the arena."""
         return {}
 
-    def scalars(self) -> dict[str, Array]:
+    def scalars(self) -> Mapping[str, Array]:
         """The number of sets so far."""
         return {"serial": np.array(self.serial, np.int64)}
 
-    def load_scalars(self, arrays: dict[str, Array]) -> None:
+    def load_scalars(self, arrays: Mapping[str, Array]) -> None:
         """Take back what `scalars` gave."""
         self.serial = int(arrays["serial"])
 
