@@ -26,7 +26,10 @@ def encode_event(event: Event) -> bytes:
 
 
 class MemorySource:
-    """Values by (topic, partition); offsets count from 0 in each. Partitions take turns, record by record.
+    """Values by (topic, partition); offsets count from 0 in each.
+
+    The next record is the one with the lowest offset (of these, the first place), so that partitions take
+    turns and a source that was sought goes on in the same order.
 
     Parameters
     ----------
@@ -43,7 +46,6 @@ class MemorySource:
     def __init__(self, values: Mapping[Place, Sequence[bytes | None]], live: bool = False) -> None:
         self._values = {place: list(held) for place, held in values.items()}
         self._next = dict.fromkeys(self._values, 0)
-        self._turn = 0
         self._live = live
 
     @classmethod
@@ -69,21 +71,16 @@ class MemorySource:
     def seek(self, positions: Mapping[Place, int]) -> None:
         """Go to the next offset per place; 0 for those not named."""
         self._next = {place: positions.get(place, 0) for place in self._values}
-        self._turn = 0
 
     def poll(self, max_records: int) -> list[Record]:
-        """At most `max_records` records, partitions in turn."""
+        """At most `max_records` records, lowest offset first."""
         out: list[Record] = []
-        places = self.topics()
-        empty = 0
-        while len(out) < max_records and empty < len(places):
-            place = places[self._turn % len(places)]
-            self._turn += 1
+        while len(out) < max_records:
+            places = [place for place, at in self._next.items() if at < len(self._values[place])]
+            if not places:
+                break
+            place = min(places, key=self._next.__getitem__)
             offset = self._next[place]
-            if offset >= len(self._values[place]):
-                empty += 1
-                continue
-            empty = 0
             out.append(Record(*place, offset, self._values[place][offset]))
             self._next[place] = offset + 1
         return out

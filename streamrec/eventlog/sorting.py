@@ -40,7 +40,7 @@ class SortedRecords:
 
     def __init__(self, files: Sequence[Input]) -> None:
         self.topics = [file.topic for file in files]
-        self._folder = tempfile.mkdtemp(prefix="streamrec-sort-")
+        self._folder = _temporary_folder()
         self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._connection = connect(f"{self._folder}/lines.duckdb")
         self._execute("CREATE TABLE lines (time DOUBLE, file INTEGER, line BIGINT, raw BLOB)")
@@ -121,3 +121,13 @@ class SortedRecords:
                 f"{self._folder}: sorting the input by time failed ({str(error).splitlines()[0]}): it needs "
                 "about twice the unpacked input in disk space; point TMPDIR at a larger disk"
             ) from None
+
+
+def _temporary_folder() -> str:
+    try:
+        return tempfile.mkdtemp(prefix="streamrec-sort-")
+    except OSError as error:
+        raise DiskError(
+            f"{tempfile.gettempdir()}: no temporary folder for sorting ({error.strerror}); "
+            "set TMPDIR elsewhere"
+        ) from None
