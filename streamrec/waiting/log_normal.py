@@ -72,7 +72,7 @@ class LogNormalMixture:
 
     def log_defect(self, params: Floats) -> Floats:
         """ln d, (N,)."""
-        return -np.logaddexp(0.0, -params[:, -1])
+        return -_softplus(-params[:, -1])
 
     def _parts(self, params: Floats) -> Parts:
         c = self.n_components
@@ -87,4 +87,9 @@ class LogNormalMixture:
     @staticmethod
     def _defect(params: Floats, s: Floats) -> tuple[Floats, Floats]:
         logit = defective.spread(params[:, -1:], s)[0]
-        return -np.logaddexp(0.0, -logit), -np.logaddexp(0.0, logit)
+        return -_softplus(-logit), -_softplus(logit)
+
+
+def _softplus(x: Floats) -> Floats:
+    """ln(1 + e^x)."""
+    return np.asarray(np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))))

@@ -210,5 +210,5 @@ def call(kernel: Callable[..., Floats], parts: Parts, *times: Floats) -> Floats:
     array([-2.])
     """
     shape = times[0].shape
-    flat = [np.ascontiguousarray(np.broadcast_to(t, shape).reshape(shape[0], -1)) for t in times]
+    flat = [np.ascontiguousarray(np.broadcast_to(t, shape).reshape(shape[0], math.prod(shape[1:]))) for t in times]
     return kernel(*(np.ascontiguousarray(part) for part in parts), *flat).reshape(shape)

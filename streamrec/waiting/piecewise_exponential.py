@@ -90,7 +90,7 @@ class PiecewiseExponential:
     def log_hazard(self, params: Floats, s: Floats) -> Floats:
         """ln h(s); an edge belongs to the bin that it begins."""
         bins = np.searchsorted(self.edges, s, side="right") - 1
-        rates = np.take_along_axis(params, bins.reshape(len(bins), -1), axis=1).reshape(bins.shape)
+        rates = np.take_along_axis(params, bins.reshape(len(bins), math.prod(bins.shape[1:])), axis=1).reshape(bins.shape)
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(rates))
 
@@ -111,4 +111,4 @@ class PiecewiseExponential:
 
 
 def _flat(s: Floats) -> Floats:
-    return np.ascontiguousarray(s.reshape(len(s), -1), np.float64)
+    return np.ascontiguousarray(s.reshape(len(s), math.prod(s.shape[1:])), np.float64)
