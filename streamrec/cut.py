@@ -16,27 +16,20 @@ Source: recording which offsets make up a step, so that others can repeat it, is
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
 from streamrec.bins import Bins, Counts
 from streamrec.errors import ConfigError, InvariantError
 from streamrec.event import Event, Record, TieSet
+from streamrec.eventlog.base import Reject
+from streamrec.eventlog.reasons import SKIPPED
 from streamrec.order import Order
 from streamrec.packed import pack, unpack
 
 Read = tuple[str, int, int, int]
 """Records read: topic, partition, first offset, next offset."""
-
-
-class Refusal(Protocol):
-    """What the codec gives instead of an event: a reason code and a line for people."""
-
-    @property
-    def reason(self) -> str:
-        """Reason code, from a fixed list."""
-        ...
 
 
 class Cut(NamedTuple):
@@ -48,7 +41,7 @@ class Cut(NamedTuple):
     reads : records read, in order; adjacent ranges of a partition are one
     sets : tie sets released, in the order in which they are processed
     counts : records that got their bin while this cut was read
-    rejects : records that could not be decoded, with their refusals
+    rejects : the dead letters among the records, with their reasons
     flushed : open sets and held events were released after the last record
     """
 
@@ -56,7 +49,7 @@ class Cut(NamedTuple):
     reads: tuple[Read, ...]
     sets: list[TieSet]
     counts: Counts
-    rejects: list[tuple[Record, Refusal]]
+    rejects: list[tuple[Record, Reject]]
     flushed: bool = False
 
 
@@ -133,7 +126,7 @@ class Cutter:
         """Start an empty cut."""
         self._span = _Span("", -1, -1)
         self._reads: list[_Span] = []
-        self._rejects: list[tuple[Record, Refusal]] = []
+        self._rejects: list[tuple[Record, Reject]] = []
         self._causes: list[tuple[str, int]] = []
         self._records = 0
         self._close_at = self.bins.counts.ok + self.cut_events
@@ -157,7 +150,7 @@ class Cutter:
         """Begin a partition at `first` unless it is known; without this its first record decides."""
         self._places.setdefault((topic, partition), (first, first))
 
-    def feed(self, pairs: Iterable[tuple[Record, Event | Refusal]]) -> Iterator[Cut]:
+    def feed(self, pairs: Iterable[tuple[Record, Event | Reject]]) -> Iterator[Cut]:
         """Read decoded records and yield every cut that closes; apply each before going on.
 
         Raises
@@ -192,7 +185,7 @@ class Cutter:
         reads: Iterable[Read],
         n_sets: int,
         flushed: bool,
-        pairs: Iterable[tuple[Record, Event | Refusal]],
+        pairs: Iterable[tuple[Record, Event | Reject]],
     ) -> Cut:
         """Make a cut again from its journal entry and the records of its ranges.
 
@@ -218,19 +211,25 @@ class Cutter:
         self._between_cuts("tick")
         self.order.tick(partition, time, topic)
 
-    def skip(self, topic: str, partition: int, next_offset: int, cause: str) -> int:
-        """Go on at `next_offset` and count what is missing as skipped; between cuts only, journalled.
+    def skip(self, topic: str, partition: int, first: int, next_offset: int, cause: str) -> int:
+        """Skip the records [first, next_offset) and count them; between cuts only, journalled by the caller.
 
-        Returns how many offsets that are.
+        Returns how many that are.
+
+        Raises
+        ------
+        InvariantError
+            If `first` is not where the partition stands, or `next_offset` is before it.
         """
         self._between_cuts("skip")
-        place = self._places.setdefault((topic, partition), (next_offset, next_offset))
-        n = next_offset - place[1]
-        if n < 0:
-            raise InvariantError(f"{topic}[{partition}]: cannot skip back from {place[1]} to {next_offset}")
-        self._places[topic, partition] = place[0], next_offset
-        self.bins.add(Counts(skipped=n), causes=[(cause, n)])
-        return n
+        begin, at = self._places.setdefault((topic, partition), (first, first))
+        if at != first or next_offset < first:
+            raise InvariantError(
+                f"{topic}[{partition}]: cannot skip from {first} to {next_offset}, the next offset is {at}"
+            )
+        self._places[topic, partition] = begin, next_offset
+        self.bins.add(Counts(skipped=next_offset - first), causes=[(cause, next_offset - first)])
+        return next_offset - first
 
     def forget(self, user: str) -> int:
         """Drop what is open, held or released of a user; between cuts only, journalled. Events dropped."""
@@ -256,7 +255,7 @@ class Cutter:
         self._places = {(topic, partition): (first, next_) for topic, partition, first, next_ in state.places}
         self._begin()
 
-    def _read(self, record: Record, decoded: Event | Refusal) -> None:
+    def _read(self, record: Record, decoded: Event | Reject) -> None:
         topic, partition, offset, _, _, timestamp_ms = record
         span = self._span
         if offset != span.next or partition != span.partition or topic != span.topic:
@@ -266,6 +265,8 @@ class Cutter:
         if isinstance(decoded, Event):
             broker_time = timestamp_ms * 0.001 if timestamp_ms >= 0 else math.nan
             self.order.push(decoded, self.last_time(decoded.user), topic, broker_time)
+        elif decoded.reason in SKIPPED:
+            self._causes.append((decoded.reason, 1))
         else:
             self._rejects.append((record, decoded))
 
@@ -317,7 +318,7 @@ class Cutter:
             flushed,
         )
         self.serial += len(cut.sets)
-        self.bins.add(counts, (refusal.reason for _, refusal in self._rejects), self._causes)
+        self.bins.add(counts, (reject.reason for _, reject in self._rejects), self._causes)
         for topic, partition, _, next_offset in cut.reads:
             self._places[topic, partition] = self._places[topic, partition][0], next_offset
         self._begin()

@@ -1,42 +1,32 @@
 """The journal: what was done, in order, in one append-only file per epoch of a lane.
 
-    journal-<epoch>.log = magic, base, crc | length, crc, entry | length, crc, entry | ...
-                          20 B   8 B   4 B   4 B     4 B  msgpack
-
-A position is (epoch, byte): the place just after an entry, counted as if nothing had ever been pruned, so
-that the first entry begins at byte 0; `base` is the byte at which the file begins now. The checksum covers
-epoch, byte and length too: an entry copied to another place is not taken for one.
+    append ──► journal-<epoch>.log ──► sync         a position is (epoch, byte): the place after an entry
 
 An entry is written before it is applied, in one write, and fsynced later by the thread that writes
 checkpoints. Opening a lane records how long the files of earlier epochs are (`accepted`); what a stalled
 member appends to them afterwards is never read. After the last whole entry of a file without an accepted
 length a torn tail may stand, as a crash leaves it: it is cut off, with a note in the log.
 
-Source: the frame is the usual one of write-ahead logs (LevelDB, SQLite); the epochs are fencing tokens.
+The file format is in `frames.py`. Source of the epochs: fencing tokens, as in Burrows (2006), OSDI.
 """
 
 import logging
 import os
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
-from zlib import crc32
 
 import msgspec
 
 from streamrec.entries import Entry
 from streamrec.errors import CorruptStateError, DiskError, FencedError
 from streamrec.failpoints import failpoint
+from streamrec.frames import FRAME, HEADER, Scan, damaged, frame_of, header_of
 
 log = logging.getLogger(__name__)
 
-_MAGIC = b"streamrec journal 1\n"
-_HEADER = struct.Struct("<20sQI")
-_FRAME = struct.Struct("<II")
-_PLACE = struct.Struct("<QQI")
 _DECODER: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
 
 
@@ -58,57 +48,6 @@ def epochs(directory: Path) -> list[int]:
     return sorted(int(stem) for stem in stems if stem.isdecimal())
 
 
-class _Scan:
-    """Walks over the whole entries of one file; `end` is the position after the last one given."""
-
-    def __init__(self, path: Path, epoch: int) -> None:
-        self.path = path
-        self.data = path.read_bytes()
-        self.epoch = epoch
-        whole_header = len(self.data) >= _HEADER.size
-        header = self.data[: _HEADER.size] if whole_header else _header(0)
-        base: int = _HEADER.unpack(header)[1]
-        if header != _header(base):
-            raise CorruptStateError(
-                f"{path} at byte 0: wanted {_MAGIC!r} and its checksum, got {header!r}: damaged, or no "
-                "journal of this version; restore the state directory from a backup."
-            )
-        self.base = base
-        self.end = base
-
-    @property
-    def byte(self) -> int:
-        """Where `end` is in the file."""
-        return min(len(self.data), _HEADER.size + self.end - self.base)
-
-    @property
-    def length(self) -> int:
-        """Position of the end of the file, torn tail included."""
-        return self.base + max(0, len(self.data) - _HEADER.size)
-
-    def payloads(self, stop: int | None) -> Iterator[bytes]:
-        """Entries up to position `stop`, or up to the first that is not whole."""
-        while stop is None or self.end < stop:
-            start = _HEADER.size + self.end - self.base
-            if start + _FRAME.size > len(self.data):
-                return
-            length, crc = _FRAME.unpack_from(self.data, start)
-            payload = self.data[start + _FRAME.size : start + _FRAME.size + length]
-            beyond = stop is not None and self.end + _FRAME.size + length > stop
-            if beyond or len(payload) < length or crc != _checksum(self.epoch, self.end, payload):
-                return
-            self.end += _FRAME.size + length
-            yield payload
-
-
-def _header(base: int) -> bytes:
-    return _HEADER.pack(_MAGIC, base, crc32(_PLACE.pack(0, base, 0)))
-
-
-def _checksum(epoch: int, offset: int, payload: bytes) -> int:
-    return crc32(payload, crc32(_PLACE.pack(epoch, offset, len(payload))))
-
-
 def read(
     directory: Path, accepted: Mapping[int, int], since: Position | None = None
 ) -> Iterator[tuple[Position, Entry]]:
@@ -127,7 +66,7 @@ def read(
     """
     found = epochs(directory)
     if since is not None and since.epoch not in found and since.offset:
-        raise _missing(journal_path(directory, since.epoch), 0, since.offset)
+        raise damaged(journal_path(directory, since.epoch), 0, since.offset)
     first = since.epoch if since is not None else min(found, default=0)
     for epoch in sorted({epoch for epoch in {*found, *accepted} if epoch >= first}):
         begin = since.offset if since is not None and epoch == first else 0
@@ -140,16 +79,16 @@ def _read_epoch(
     path = journal_path(directory, epoch)
     if not path.exists():
         if accepted:
-            raise _missing(path, 0, accepted)
+            raise damaged(path, 0, accepted)
         return
-    scan = _Scan(path, epoch)
+    scan = Scan(path, epoch)
     if scan.base > begin and not from_base:
         raise CorruptStateError(
             f"{path}: wanted entries from position {begin}, but it was pruned up to {scan.base}; "
             "restore a newer generation."
         )
     for payload in scan.payloads(accepted):
-        start = scan.end - _FRAME.size - len(payload)
+        start = scan.end - FRAME.size - len(payload)
         if start >= begin:
             yield Position(epoch, scan.end), _entry(payload, scan)
         elif scan.end > begin:
@@ -158,12 +97,12 @@ def _read_epoch(
             )
     needed = max(begin, accepted or 0)
     if scan.end < needed:
-        raise _missing(path, scan.byte, needed)
+        raise damaged(path, scan.byte, needed)
     if accepted is None and scan.end < scan.length:
         log.warning("%s: torn at byte %d, the rest is not a whole entry: ignored", path, scan.byte)
 
 
-def _entry(payload: bytes, scan: _Scan) -> Entry:
+def _entry(payload: bytes, scan: Scan) -> Entry:
     try:
         entry: Entry = _DECODER.decode(payload)
     except msgspec.DecodeError as error:
@@ -174,29 +113,33 @@ def _entry(payload: bytes, scan: _Scan) -> Entry:
     return entry
 
 
-def _missing(path: Path, byte: int, wanted: int) -> CorruptStateError:
-    return CorruptStateError(
-        f"{path} at byte {byte}: damaged or cut off; wanted whole entries up to position {wanted}. "
-        "Restore the state directory from a backup, or start from an older generation."
-    )
+def whole_length(directory: Path, epoch: int, known: int = 0) -> int:
+    """Position of the last whole entry of an epoch's file; it is fsynced first, for it is to be accepted.
+
+    Raises
+    ------
+    CorruptStateError
+        If it is before `known`, up to which a checkpoint says that there are entries.
+    """
+    path = journal_path(directory, epoch)
+    end = byte = 0
+    if path.exists():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        scan = Scan(path, epoch)
+        for _ in scan.payloads(None):
+            pass
+        end, byte = scan.end, scan.byte
+    if end < known:
+        raise damaged(path, byte, known)
+    return end
 
 
 def accepted_lengths(directory: Path, accepted: Mapping[int, int], epoch: int) -> dict[int, int]:
-    """Accepted lengths of all epochs before `epoch`: the known ones, and what is whole in the others now.
-
-    A file that is measured here is fsynced first, so that what is recorded as accepted is on the disk.
-    """
-    lengths = {known: length for known, length in accepted.items() if known < epoch}
-    for earlier in epochs(directory):
-        if earlier < epoch and earlier not in lengths:
-            path = journal_path(directory, earlier)
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-            scan = _Scan(path, earlier)
-            for _ in scan.payloads(None):
-                pass
-            lengths[earlier] = scan.end
-    return lengths
+    """Accepted lengths of all epochs before `epoch`: the known ones, and what is whole in the others now."""
+    known = {earlier: length for earlier, length in accepted.items() if earlier < epoch}
+    fresh = [e for e in epochs(directory) if e < epoch and e not in known]
+    return known | {earlier: whole_length(directory, earlier) for earlier in fresh}
 
 
 class Journal:
@@ -261,16 +204,16 @@ class Journal:
 
     def _start(self, accepted: int) -> None:
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        scan = _Scan(self.path, self.epoch)
+        scan = Scan(self.path, self.epoch)
         for _ in scan.payloads(None):
             pass
         if scan.end < accepted:
-            raise _missing(self.path, scan.byte, accepted)
+            raise damaged(self.path, scan.byte, accepted)
         if scan.end < scan.length:
             log.warning("%s: torn tail of %d bytes cut off", self.path, scan.length - scan.end)
         self._base, self._end = scan.base, scan.end
-        if len(scan.data) < _HEADER.size:
-            os.pwrite(self._fd, _header(0), 0)
+        if len(scan.data) < HEADER.size:
+            os.pwrite(self._fd, header_of(0), 0)
         os.ftruncate(self._fd, self._byte(self._end))
         os.fsync(self._fd)
         _fsync_directory(self.directory)
@@ -290,7 +233,7 @@ class Journal:
         """
         payload = msgspec.msgpack.encode(entry)
         with self._lock:
-            frame = _FRAME.pack(len(payload), _checksum(self.epoch, self._end, payload)) + payload
+            frame = frame_of(self.epoch, self._end, payload)
             try:
                 failpoint("before_journal")
                 self._write(frame, self._byte(self._end))
@@ -363,7 +306,7 @@ class Journal:
         fresh = self.path.with_suffix(".new")
         try:
             with fresh.open("wb") as file:
-                file.write(_header(base) + tail)
+                file.write(header_of(base) + tail)
                 file.flush()
                 os.fsync(file.fileno())
             fd = os.open(fresh, os.O_RDWR | os.O_CLOEXEC)
@@ -383,7 +326,7 @@ class Journal:
                 self._fd = -1
 
     def _byte(self, offset: int) -> int:
-        return _HEADER.size + offset - self._base
+        return HEADER.size + offset - self._base
 
     def _disk_error(self, what: str, error: OSError) -> DiskError:
         return DiskError(f"{self.path} {what}: {error}. Nothing before it is lost; make room and go on.")

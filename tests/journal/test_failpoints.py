@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ for i in range(5):
 
 
 @pytest.fixture(autouse=True)
-def _disarm():
+def _disarm() -> Iterator[None]:
     yield
     failpoints.arm("")
 
@@ -40,18 +41,18 @@ def run(spec: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("spec", "rounds"), [("after_update", 0), ("before_emit:1", 0), ("before_emit:4", 3)]
 )
-def test_the_program_is_killed_at_the_nth_hit(spec, rounds):
+def test_the_program_is_killed_at_the_nth_hit(spec: str, rounds: int) -> None:
     done = run(spec)
     assert done.returncode == -signal.SIGKILL
     assert done.stdout.split() == [str(i) for i in range(rounds)]
 
 
 @pytest.mark.parametrize("spec", ["", "after_update:6", "after_read"])
-def test_nothing_happens_before_that(spec):
+def test_nothing_happens_before_that(spec: str) -> None:
     assert run(spec).returncode == 0
 
 
-def test_a_full_disk_is_raised_once():
+def test_a_full_disk_is_raised_once() -> None:
     failpoints.arm("mid_generation:2:raise")
     failpoint("mid_generation")
     with pytest.raises(OSError, match="No space left") as caught:
@@ -63,7 +64,7 @@ def test_a_full_disk_is_raised_once():
 @pytest.mark.parametrize(
     "spec", ["after_updates", "after_update:0", "after_update:x", "after_update:1:kill", ":1"]
 )
-def test_a_failpoint_that_could_never_fire_is_refused(spec):
+def test_a_failpoint_that_could_never_fire_is_refused(spec: str) -> None:
     with pytest.raises(ConfigError, match="STREAMREC_FAILPOINT: wanted name"):
         failpoints.arm(spec)
     failpoint("after_update")
@@ -71,7 +72,7 @@ def test_a_failpoint_that_could_never_fire_is_refused(spec):
 
 def names_used(source: str) -> list[str]:
     return [
-        node.args[0].value if isinstance(node.args[0], ast.Constant) else "(not a literal)"
+        str(node.args[0].value) if isinstance(node.args[0], ast.Constant) else "(not a literal)"
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call)
         and (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", ""))
@@ -79,13 +80,13 @@ def names_used(source: str) -> list[str]:
     ]
 
 
-def test_every_failpoint_in_the_program_is_in_the_table():
+def test_every_failpoint_in_the_program_is_in_the_table() -> None:
     package = Path(streamrec.__file__).parent
     used = {name for path in package.rglob("*.py") for name in names_used(path.read_text("utf-8"))}
     assert {"before_journal", "after_journal", "before_sync"} <= used <= set(FAILPOINTS)
 
 
-def test_the_search_for_names_finds_a_misspelt_one_and_a_computed_one():
+def test_the_search_for_names_finds_a_misspelt_one_and_a_computed_one() -> None:
     assert names_used('failpoint("a")\nfailpoints.failpoint("b")\nfailpoint(c)') == [
         "a",
         "b",

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,12 +42,14 @@ ENTRIES: list[Entry] = [
 
 
 @pytest.fixture(autouse=True)
-def _disarm():
+def _disarm() -> Iterator[None]:
     yield
     failpoints.arm("")
 
 
-def write(directory: Path, entries: list[Entry], epoch: int = 1, accepted=None) -> list[Position]:
+def write(
+    directory: Path, entries: list[Entry], epoch: int = 1, accepted: dict[int, int] | None = None
+) -> list[Position]:
     journal = Journal.open(directory, epoch, accepted)
     positions = [journal.append(entry) for entry in entries]
     assert journal.sync() == journal.position
@@ -54,30 +57,34 @@ def write(directory: Path, entries: list[Entry], epoch: int = 1, accepted=None) 
     return positions
 
 
-def entries_of(directory: Path, accepted=None, since=None) -> list[Entry]:
+def entries_of(
+    directory: Path, accepted: dict[int, int] | None = None, since: Position | None = None
+) -> list[Entry]:
     return [entry for _, entry in read(directory, accepted or {}, since)]
 
 
-def test_every_kind_of_entry_comes_back_with_its_position(tmp_path):
+def test_every_kind_of_entry_comes_back_with_its_position(tmp_path: Path) -> None:
     positions = write(tmp_path, ENTRIES)
     assert list(read(tmp_path, {})) == list(zip(positions, ENTRIES, strict=True))
     assert positions == sorted(positions)
 
 
-def test_reading_goes_on_after_any_position(tmp_path):
+def test_reading_goes_on_after_any_position(tmp_path: Path) -> None:
     positions = write(tmp_path, ENTRIES)
     for i, position in enumerate(positions, 1):
         assert entries_of(tmp_path, since=position) == ENTRIES[i:]
     assert entries_of(tmp_path, since=Position(1, 0)) == ENTRIES
 
 
-def test_a_position_inside_an_entry_is_refused(tmp_path):
+def test_a_position_inside_an_entry_is_refused(tmp_path: Path) -> None:
     positions = write(tmp_path, ENTRIES)
     with pytest.raises(CorruptStateError, match="is not between two entries"):
         entries_of(tmp_path, since=Position(1, positions[2].offset - 1))
 
 
-def test_a_file_torn_at_any_byte_ends_with_its_last_whole_entry_and_goes_on_from_there(tmp_path, caplog):
+def test_a_file_torn_at_any_byte_ends_with_its_last_whole_entry_and_goes_on_from_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     positions = write(tmp_path, ENTRIES)
     path = journal_path(tmp_path, 1)
     whole = path.read_bytes()
@@ -94,7 +101,7 @@ def test_a_file_torn_at_any_byte_ends_with_its_last_whole_entry_and_goes_on_from
         assert entries_of(tmp_path) == [*ENTRIES[:n], Promote("again")]
 
 
-def test_a_flipped_bit_at_any_byte_is_never_read_as_an_entry(tmp_path):
+def test_a_flipped_bit_at_any_byte_is_never_read_as_an_entry(tmp_path: Path) -> None:
     positions = write(tmp_path, ENTRIES)
     path = journal_path(tmp_path, 1)
     whole = path.read_bytes()
@@ -112,7 +119,7 @@ def test_a_flipped_bit_at_any_byte_is_never_read_as_an_entry(tmp_path):
             entries_of(tmp_path, since=positions[-1])
 
 
-def test_a_flipped_bit_in_the_header_is_noticed(tmp_path):
+def test_a_flipped_bit_in_the_header_is_noticed(tmp_path: Path) -> None:
     positions = write(tmp_path, ENTRIES)
     path = journal_path(tmp_path, 1)
     whole = path.read_bytes()
@@ -122,7 +129,7 @@ def test_a_flipped_bit_in_the_header_is_noticed(tmp_path):
             entries_of(tmp_path, {1: positions[-1].offset})
 
 
-def test_a_damaged_tail_after_the_accepted_length_counts_for_nothing(tmp_path):
+def test_a_damaged_tail_after_the_accepted_length_counts_for_nothing(tmp_path: Path) -> None:
     positions = write(tmp_path, ENTRIES)
     path = journal_path(tmp_path, 1)
     accepted = {1: positions[4].offset}
@@ -131,13 +138,13 @@ def test_a_damaged_tail_after_the_accepted_length_counts_for_nothing(tmp_path):
         assert entries_of(tmp_path, accepted) == ENTRIES[:5]
 
 
-def test_an_accepted_length_inside_an_entry_is_damage(tmp_path):
+def test_an_accepted_length_inside_an_entry_is_damage(tmp_path: Path) -> None:
     positions = write(tmp_path, ENTRIES)
     with pytest.raises(CorruptStateError, match="wanted whole entries up to position"):
         entries_of(tmp_path, {1: positions[3].offset + 1})
 
 
-def test_entries_copied_to_another_place_or_epoch_are_not_taken_for_entries(tmp_path):
+def test_entries_copied_to_another_place_or_epoch_are_not_taken_for_entries(tmp_path: Path) -> None:
     positions = write(tmp_path, ENTRIES[:3])
     path = journal_path(tmp_path, 1)
     whole = path.read_bytes()
@@ -147,7 +154,7 @@ def test_entries_copied_to_another_place_or_epoch_are_not_taken_for_entries(tmp_
     assert entries_of(tmp_path, {1: positions[2].offset}) == ENTRIES[:3]
 
 
-def test_epochs_are_read_in_order_and_late_appends_of_a_stalled_member_are_not(tmp_path):
+def test_epochs_are_read_in_order_and_late_appends_of_a_stalled_member_are_not(tmp_path: Path) -> None:
     stalled = Journal.open(tmp_path, 9)
     stalled.append(ENTRIES[0])
     accepted = accepted_lengths(tmp_path, {}, epoch=10)
@@ -162,7 +169,7 @@ def test_epochs_are_read_in_order_and_late_appends_of_a_stalled_member_are_not(t
         Journal.open(tmp_path, 9)
 
 
-def test_an_accepted_file_that_is_gone_is_damage_unless_it_is_before_the_start(tmp_path):
+def test_an_accepted_file_that_is_gone_is_damage_unless_it_is_before_the_start(tmp_path: Path) -> None:
     accepted = {1: write(tmp_path, ENTRIES[:2], 1)[-1].offset}
     accepted[2] = write(tmp_path, ENTRIES[2:4], 2, accepted)[-1].offset
     write(tmp_path, ENTRIES[4:5], 3, accepted)
@@ -174,7 +181,7 @@ def test_an_accepted_file_that_is_gone_is_damage_unless_it_is_before_the_start(t
     assert entries_of(tmp_path, accepted, since=Position(3, 0)) == ENTRIES[4:5]
 
 
-def test_truncate_drops_the_entries_after_a_position(tmp_path):
+def test_truncate_drops_the_entries_after_a_position(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path, 1)
     positions = [journal.append(entry) for entry in ENTRIES[:4]]
     journal.truncate(positions[1])
@@ -187,7 +194,9 @@ def test_truncate_drops_the_entries_after_a_position(tmp_path):
 
 
 @given(data=st.data())
-def test_what_is_kept_by_pruning_keeps_its_positions(tmp_path_factory, data):
+def test_what_is_kept_by_pruning_keeps_its_positions(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     directory = tmp_path_factory.mktemp("lane")
     old = write(directory, ENTRIES[:3], 1)
     accepted = {1: old[-1].offset}
@@ -215,16 +224,18 @@ def test_what_is_kept_by_pruning_keeps_its_positions(tmp_path_factory, data):
     journal.close()
 
 
-def test_a_full_disk_is_one_clear_line_and_leaves_the_last_whole_entry(tmp_path, monkeypatch):
+def test_a_full_disk_is_one_clear_line_and_leaves_the_last_whole_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     journal = Journal.open(tmp_path, 1)
     journal.append(ENTRIES[2])
     before = journal_path(tmp_path, 1).read_bytes()
     real = os.pwrite
 
-    def half(fd, data, offset):
+    def half(fd: int, data: bytes, offset: int) -> int:
         return real(fd, data[: len(data) // 2], offset)
 
-    def full(fd, data, offset):
+    def full(fd: int, data: bytes, offset: int) -> int:
         half(fd, data, offset)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -240,10 +251,12 @@ def test_a_full_disk_is_one_clear_line_and_leaves_the_last_whole_entry(tmp_path,
     assert entries_of(tmp_path) == [ENTRIES[2], ENTRIES[4]]
 
 
-def test_a_torn_tail_that_cannot_be_cut_off_is_written_over(tmp_path, monkeypatch):
+def test_a_torn_tail_that_cannot_be_cut_off_is_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     journal = Journal.open(tmp_path, 1)
 
-    def refuse(fd, length):
+    def refuse(fd: int, length: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     real = os.pwrite
@@ -258,7 +271,7 @@ def test_a_torn_tail_that_cannot_be_cut_off_is_written_over(tmp_path, monkeypatc
     assert entries_of(tmp_path) == [ENTRIES[0], ENTRIES[3]]
 
 
-def test_the_failpoint_of_a_full_disk_is_a_disk_error(tmp_path):
+def test_the_failpoint_of_a_full_disk_is_a_disk_error(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path, 1)
     failpoints.arm("before_journal:2:raise")
     journal.append(ENTRIES[0])
@@ -268,7 +281,7 @@ def test_the_failpoint_of_a_full_disk_is_a_disk_error(tmp_path):
     assert entries_of(tmp_path) == [ENTRIES[0], ENTRIES[2]]
 
 
-def test_after_a_failed_fsync_the_next_one_writes_the_file_anew(tmp_path):
+def test_after_a_failed_fsync_the_next_one_writes_the_file_anew(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path, 1)
     journal.append(ENTRIES[0])
     inode = journal_path(tmp_path, 1).stat().st_ino
@@ -282,7 +295,7 @@ def test_after_a_failed_fsync_the_next_one_writes_the_file_anew(tmp_path):
     assert entries_of(tmp_path) == ENTRIES[:3]
 
 
-def test_a_file_that_is_no_journal_and_a_folder_that_is_not_there_are_refused(tmp_path):
+def test_a_file_that_is_no_journal_and_a_folder_that_is_not_there_are_refused(tmp_path: Path) -> None:
     journal_path(tmp_path, 1).write_bytes(b"user,mark,time\nu1,a,1.0\nu1,b,2.0\n")
     for use in (lambda: entries_of(tmp_path), lambda: Journal.open(tmp_path, 1)):
         with pytest.raises(CorruptStateError, match=r"journal-1\.log at byte 0: wanted .* got"):
@@ -292,7 +305,7 @@ def test_a_file_that_is_no_journal_and_a_folder_that_is_not_there_are_refused(tm
     assert entries_of(tmp_path / "nowhere") == []
 
 
-def test_an_entry_of_a_later_version_is_refused_by_name(tmp_path):
+def test_an_entry_of_a_later_version_is_refused_by_name(tmp_path: Path) -> None:
     class Later(Tick, frozen=True, array_like=True, tag="later"):
         pass
 

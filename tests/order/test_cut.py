@@ -1,7 +1,7 @@
 """Cuts: what they hold, that they do not depend on how records were fetched, and that they repeat."""
 
 import math
-from typing import NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,21 +11,16 @@ from streamrec.bins import Bins, Counts
 from streamrec.cut import Cut, Cutter, fixed_shares
 from streamrec.errors import ConfigError, CorruptStateError, InvariantError
 from streamrec.event import Event, Record
+from streamrec.eventlog.base import Reject
 from streamrec.order import Order
 
-
-class Bad(NamedTuple):
-    reason: str
-    detail: str = ""
-
-
-Pair = tuple[Record, Event | Bad]
+Pair = tuple[Record, Event | Reject]
 
 
 class Loop:
     """Applies cuts like the processor does: it remembers each user's last time and nothing else."""
 
-    def __init__(self, cut_events: int = 4, cut_records: int | None = None, **settings) -> None:
+    def __init__(self, cut_events: int = 4, cut_records: int | None = None, **settings: Any) -> None:
         self.last: dict[str, float] = {}
         self.cutter = Cutter(Order(**settings), self.last_time, cut_events, cut_records)
         self.cuts: list[Cut] = []
@@ -69,7 +64,7 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
-def log(rows) -> list[Pair]:
+def log(rows: list[Any]) -> list[Pair]:
     pairs: list[Pair] = []
     offsets = [10, 20]
     for partition, step, what in rows:
@@ -77,7 +72,7 @@ def log(rows) -> list[Pair]:
         offset = offsets[partition]
         record = Record("log", partition, offset, b"", timestamp_ms=-1)
         if what is None:
-            pairs.append((record, Bad("not_json")))
+            pairs.append((record, Reject("not_json", "")))
         else:
             user, time, id_ = what
             pairs.append((record, Event(user, f"m{offset}", float(time), id_, partition, offset)))
@@ -91,7 +86,7 @@ def events(*times: float, first: int = 0) -> list[Pair]:
     ]
 
 
-def test_a_cut_closes_with_its_last_accepted_event_and_open_sets_are_carried_on():
+def test_a_cut_closes_with_its_last_accepted_event_and_open_sets_are_carried_on() -> None:
     loop = Loop(cut_events=2)
     loop.feed(events(1.0, 2.0, 3.0, 4.0, 5.0))
     assert [(cut.reads, [s.time for s in cut.sets], cut.serial) for cut in loop.cuts] == [
@@ -102,7 +97,7 @@ def test_a_cut_closes_with_its_last_accepted_event_and_open_sets_are_carried_on(
     assert (last.reads, [s.time for s in last.sets], last.flushed) == ((("log", 0, 4, 5),), [4.0, 5.0], True)
 
 
-def test_bad_records_ride_along_and_adjacent_ranges_are_one():
+def test_bad_records_ride_along_and_adjacent_ranges_are_one() -> None:
     pairs = log(
         [(0, 1, ("u", 1, None)), (0, 1, None), (1, 1, ("v", 1, None)), (0, 1, None), (0, 3, ("w", 2, None))]
     )
@@ -117,7 +112,15 @@ def test_bad_records_ride_along_and_adjacent_ranges_are_one():
     assert loop.cutter.positions == {("log", 0): 17, ("log", 1): 22}
 
 
-def test_a_burst_of_releases_is_spread_over_cuts_that_read_nothing():
+def test_a_blank_line_is_skipped_and_no_dead_letter() -> None:
+    loop = Loop()
+    loop.feed([(Record("log", 0, 0, b" "), Reject("blank_line", ""))])
+    (cut,) = loop.finish()
+    assert (cut.counts, cut.rejects) == (Counts(skipped=1), [])
+    assert loop.cutter.bins.causes == {"blank_line": 1}
+
+
+def test_a_burst_of_releases_is_spread_over_cuts_that_read_nothing() -> None:
     loop = Loop(cut_events=4)
     loop.feed(events(*[1.0] * 10, 2.0))
     assert [len(cut.sets) for cut in loop.cuts] == [0, 0, 4, 4]
@@ -125,20 +128,22 @@ def test_a_burst_of_releases_is_spread_over_cuts_that_read_nothing():
     assert [len(cut.sets) for cut in loop.finish()][4:] == [3]
 
 
-def test_a_flush_of_many_sets_makes_several_cuts_and_only_the_first_is_the_flushed_one():
+def test_a_flush_of_many_sets_makes_several_cuts_and_only_the_first_is_the_flushed_one() -> None:
     loop = Loop(cut_events=4)
     loop.feed(events(*[1.0] * 10))
     assert [(len(cut.sets), cut.flushed) for cut in loop.finish()[2:]] == [(4, True), (4, False), (2, False)]
 
 
-def test_nothing_but_bad_records_makes_progress_too():
+def test_nothing_but_bad_records_makes_progress_too() -> None:
     loop = Loop(cut_events=4, cut_records=10)
     loop.feed(log([(0, 1, None)] * 25))
     assert [cut.counts.dead_letter for cut in loop.cuts] == [10, 10]
 
 
 @given(rows=ROWS, settings=SETTINGS)
-def test_every_record_ends_in_one_bin_and_every_accepted_mark_in_one_cut(rows, settings):
+def test_every_record_ends_in_one_bin_and_every_accepted_mark_in_one_cut(
+    rows: list[Any], settings: dict[str, Any]
+) -> None:
     pairs = log(rows)
     loop = Loop(**settings)
     loop.feed(pairs)
@@ -147,20 +152,22 @@ def test_every_record_ends_in_one_bin_and_every_accepted_mark_in_one_cut(rows, s
     for cut in loop.cuts:
         total = total.plus(cut.counts)
         assert sum(len(s.marks) for s in cut.sets[:-1]) < loop.cutter.cut_events
-    places = {}
+    places: dict[int, list[int]] = {}
     for record, _ in pairs:
         places.setdefault(record.partition, [record.offset, 0])[1] = record.offset + 1
     advanced = sum(last - first for first, last in places.values())
     assert sum(total) == advanced == loop.cutter.bins.total == loop.cutter.offsets_advanced
     assert total == loop.cutter.bins.counts
-    assert total.dead_letter == sum(isinstance(what, Bad) for _, what in pairs)
+    assert total.dead_letter == sum(isinstance(what, Reject) for _, what in pairs)
     assert total.ok == sum(len(s.marks) for cut in loop.cuts for s in cut.sets)
     for before, after in zip(loop.cuts, loop.cuts[1:], strict=False):
         assert after.serial == before.serial + len(before.sets)
 
 
 @given(rows=ROWS, settings=SETTINGS, polls=st.lists(st.integers(0, 60), max_size=8).map(sorted))
-def test_the_size_of_a_poll_does_not_matter(rows, settings, polls):
+def test_the_size_of_a_poll_does_not_matter(
+    rows: list[Any], settings: dict[str, Any], polls: list[int]
+) -> None:
     pairs = log(rows)
     straight, polled = Loop(**settings), Loop(**settings)
     straight.feed(pairs)
@@ -171,7 +178,9 @@ def test_the_size_of_a_poll_does_not_matter(rows, settings, polls):
 
 
 @given(rows=ROWS, settings=SETTINGS, data=st.data())
-def test_what_is_released_does_not_depend_on_the_size_of_the_cuts(rows, settings, data):
+def test_what_is_released_does_not_depend_on_the_size_of_the_cuts(
+    rows: list[Any], settings: dict[str, Any], data: st.DataObject
+) -> None:
     pairs = log(rows)
     one, other = Loop(**settings), Loop(**(settings | {"cut_events": 5, "cut_records": 7}))
     one.feed(pairs)
@@ -182,7 +191,9 @@ def test_what_is_released_does_not_depend_on_the_size_of_the_cuts(rows, settings
 
 
 @given(rows=ROWS, settings=SETTINGS)
-def test_a_run_killed_after_any_cut_goes_on_as_if_never_stopped(rows, settings):
+def test_a_run_killed_after_any_cut_goes_on_as_if_never_stopped(
+    rows: list[Any], settings: dict[str, Any]
+) -> None:
     pairs = log(rows)
     straight = Loop(**settings)
     states: list[tuple[bytes, dict[str, float], int]] = []
@@ -211,7 +222,9 @@ def records_of(cut: Cut, pairs: list[Pair]) -> list[Pair]:
 
 
 @given(rows=ROWS, settings=SETTINGS, lingers=st.sets(st.integers(0, 60)))
-def test_a_replay_of_ranges_makes_the_same_cuts_whenever_the_live_run_closed_them(rows, settings, lingers):
+def test_a_replay_of_ranges_makes_the_same_cuts_whenever_the_live_run_closed_them(
+    rows: list[Any], settings: dict[str, Any], lingers: set[int]
+) -> None:
     pairs = log(rows)
     live, replay = Loop(**settings), Loop(**settings)
     for i, pair in enumerate(pairs):
@@ -226,7 +239,7 @@ def test_a_replay_of_ranges_makes_the_same_cuts_whenever_the_live_run_closed_the
     assert replay.cutter.dump() == live.cutter.dump()
 
 
-def test_a_replay_from_another_log_is_refused():
+def test_a_replay_from_another_log_is_refused() -> None:
     pairs = events(1.0, 2.0, 3.0)
     with pytest.raises(InvariantError, match=r"the journal has reads .* and 2 sets"):
         Loop().cutter.replay((("log", 0, 0, 3),), 2, False, pairs[:2])
@@ -234,7 +247,7 @@ def test_a_replay_from_another_log_is_refused():
         Loop().cutter.replay((("log", 0, 0, 3),), 3, False, pairs)
 
 
-def test_a_record_that_comes_again_is_refused():
+def test_a_record_that_comes_again_is_refused() -> None:
     loop = Loop()
     pairs = events(1.0, 2.0, 3.0)
     loop.feed(pairs)
@@ -243,25 +256,28 @@ def test_a_record_that_comes_again_is_refused():
             loop.feed(again)
 
 
-def test_a_partition_that_was_assigned_at_an_offset_counts_what_is_missing_before_its_first_record():
+def test_a_partition_that_was_assigned_at_an_offset_counts_what_is_missing_before_its_first_record() -> None:
     loop = Loop()
     loop.cutter.assign("log", 0, 90)
     loop.feed(events(1.0, first=100))
     assert loop.finish()[0].counts == Counts(ok=1, skipped=10)
 
 
-def test_a_gap_is_skipped_with_its_cause_and_never_backwards():
+def test_a_gap_is_skipped_with_its_cause_and_never_backwards() -> None:
     loop = Loop()
     loop.cutter.assign("log", 0, 5)
-    assert loop.cutter.skip("log", 0, 25, "retention") == 20
+    assert loop.cutter.skip("log", 0, 5, 25, "retention") == 20
     assert (loop.cutter.bins.counts.skipped, loop.cutter.bins.causes) == (20, {"retention": 20})
     loop.feed(events(1.0, first=25))
     loop.finish()
-    with pytest.raises(InvariantError, match="cannot skip back from 26 to 3"):
-        loop.cutter.skip("log", 0, 3, "retention")
+    for first, last in ((26, 3), (25, 30), (27, 30)):
+        with pytest.raises(
+            InvariantError, match=rf"cannot skip from {first} to {last}, the next offset is 26"
+        ):
+            loop.cutter.skip("log", 0, first, last, "retention")
 
 
-def test_what_a_tick_releases_belongs_to_the_next_cut_also_after_a_restart():
+def test_what_a_tick_releases_belongs_to_the_next_cut_also_after_a_restart() -> None:
     loop, resumed = Loop(lateness_s=5.0), Loop(lateness_s=5.0)
     loop.feed(events(1.0, 2.0))
     loop.apply(loop.cutter.close())
@@ -272,20 +288,20 @@ def test_what_a_tick_releases_belongs_to_the_next_cut_also_after_a_restart():
         assert each.cutter.close().counts == Counts(ok=2)
 
 
-def test_between_cuts_means_between_cuts():
+def test_between_cuts_means_between_cuts() -> None:
     loop = Loop()
     loop.feed(events(1.0))
     for forbidden in (
         loop.cutter.dump,
         lambda: loop.cutter.tick("log", 0, 1.0),
-        lambda: loop.cutter.skip("log", 0, 9, "retention"),
+        lambda: loop.cutter.skip("log", 0, 1, 9, "retention"),
         lambda: loop.cutter.forget("u0"),
     ):
         with pytest.raises(InvariantError, match="wanted between two cuts, got it after 1 records"):
             forbidden()
 
 
-def test_forgetting_a_user_keeps_the_bins_in_balance():
+def test_forgetting_a_user_keeps_the_bins_in_balance() -> None:
     loop = Loop(lateness_s=5.0)
     loop.feed(events(1.0, 2.0))
     loop.apply(loop.cutter.close())
@@ -294,7 +310,7 @@ def test_forgetting_a_user_keeps_the_bins_in_balance():
     assert [s.user for cut in loop.finish() for s in cut.sets] == ["u1"]
 
 
-def test_a_lost_record_stops_the_program():
+def test_a_lost_record_stops_the_program() -> None:
     loop = Loop()
     loop.feed(events(1.0, 2.0))
     loop.cutter.order.n_late -= 1
@@ -303,13 +319,13 @@ def test_a_lost_record_stops_the_program():
 
 
 @given(partitions=st.integers(1, 40), more=st.integers(0, 200))
-def test_a_fixed_round_takes_all_of_cut_events_as_evenly_as_it_goes(partitions, more):
+def test_a_fixed_round_takes_all_of_cut_events_as_evenly_as_it_goes(partitions: int, more: int) -> None:
     shares = fixed_shares(partitions + more, partitions)
     assert (len(shares), sum(shares)) == (partitions, partitions + more)
     assert max(shares) - min(shares) <= 1 <= min(shares)
 
 
-def test_limits_out_of_range_and_foreign_bytes_are_refused():
+def test_limits_out_of_range_and_foreign_bytes_are_refused() -> None:
     with pytest.raises(ConfigError, match="wanted >= 1, got 0"):
         Cutter(Order(), lambda _: math.nan, cut_events=0)
     with pytest.raises(ConfigError, match="each of 9 partitions, got 8"):

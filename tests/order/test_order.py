@@ -3,6 +3,8 @@
 import math
 from collections import Counter, defaultdict
 from itertools import pairwise
+from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -60,7 +62,7 @@ class Stream:
         return self.applied
 
 
-def run(events, take_every=1, **settings) -> list[TieSet]:
+def run(events: list[Event], take_every: int = 1, **settings: Any) -> list[TieSet]:
     stream = Stream(Order(**settings), take_every)
     stream.push(events)
     return stream.flush()
@@ -73,7 +75,7 @@ def at(*times: float, user: str = "u") -> list[Event]:
 # ── lateness 0 ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_set_closes_when_any_user_of_its_partition_brings_a_later_time():
+def test_a_set_closes_when_any_user_of_its_partition_brings_a_later_time() -> None:
     stream = Stream(Order())
     stream.push([Event("u", "a", 1.0), Event("v", "b", 1.0), Event("w", "c", 2.0, partition=1)])
     assert stream.applied == []
@@ -81,7 +83,7 @@ def test_a_set_closes_when_any_user_of_its_partition_brings_a_later_time():
     assert [(s.user, s.time) for s in stream.applied] == [("u", 1.0), ("v", 1.0)]
 
 
-def test_open_sets_leave_in_the_order_of_time_then_first_arrival():
+def test_open_sets_leave_in_the_order_of_time_then_first_arrival() -> None:
     events = [Event("u", "a", 9.0), Event("v", "a", 5.0), Event("w", "a", 9.0), Event("x", "a", 5.0)]
     assert [(s.user, s.time) for s in run([*events, Event("y", "a", 10.0)])] == [
         ("v", 5.0), ("x", 5.0), ("u", 9.0), ("w", 9.0), ("y", 10.0)
@@ -89,7 +91,9 @@ def test_open_sets_leave_in_the_order_of_time_then_first_arrival():
 
 
 @pytest.mark.parametrize("take_every", [1, 100])
-def test_an_event_before_the_users_last_time_is_late_whether_that_is_open_released_or_applied(take_every):
+def test_an_event_before_the_users_last_time_is_late_whether_that_is_open_released_or_applied(
+    take_every: int,
+) -> None:
     stream = Stream(Order(), take_every)
     assert stream.push(at(5.0, 4.0)) == ["ok", "late"]
     assert stream.push([Event("v", "x", 9.0), *at(4.0)]) == ["ok", "late"]
@@ -97,14 +101,14 @@ def test_an_event_before_the_users_last_time_is_late_whether_that_is_open_releas
 
 
 @pytest.mark.parametrize("take_every", [1, 100])
-def test_an_event_at_the_time_of_a_closed_set_opens_a_further_set(take_every):
+def test_an_event_at_the_time_of_a_closed_set_opens_a_further_set(take_every: int) -> None:
     sets = run([Event("u", "a", 5.0), Event("v", "b", 9.0), Event("u", "c", 5.0)], take_every)
     assert [(s.user, s.marks, s.further) for s in sets] == [
         ("u", ("a",), False), ("u", ("c",), True), ("v", ("b",), False)
     ]  # fmt: skip
 
 
-def test_a_set_closes_at_128_marks_and_the_rest_is_a_further_set_of_that_time():
+def test_a_set_closes_at_128_marks_and_the_rest_is_a_further_set_of_that_time() -> None:
     sets = run(at(*[7.0] * 300))
     assert [(len(s.marks), s.further, s.offset) for s in sets] == [
         (128, False, 0),
@@ -113,13 +117,13 @@ def test_a_set_closes_at_128_marks_and_the_rest_is_a_further_set_of_that_time():
     ]
 
 
-def test_marks_are_in_the_order_of_their_utf8_bytes():
+def test_marks_are_in_the_order_of_their_utf8_bytes() -> None:
     marks = ["\U0001f600", "z", "\ue000", "é", "a", "é"]
     (tie_set,) = run([Event("u", mark, 1.0) for mark in marks])
     assert list(tie_set.marks) == sorted(marks, key=str.encode)
 
 
-def test_a_refused_event_closes_nothing():
+def test_a_refused_event_closes_nothing() -> None:
     stream = Stream(Order())
     stream.push([Event("u", "a", 9.0, id="1"), Event("v", "b", 5.0)])
     before = stream.order.n_open_marks
@@ -127,7 +131,7 @@ def test_a_refused_event_closes_nothing():
     assert (stream.applied, stream.order.n_open_marks) == ([], before)
 
 
-def test_a_tick_closes_what_is_before_it_and_only_in_its_partition():
+def test_a_tick_closes_what_is_before_it_and_only_in_its_partition() -> None:
     stream = Stream(Order())
     stream.push([Event("u", "a", 1.0), Event("v", "b", 1.0, partition=1), Event("w", "c", 2.0)])
     stream.push([Event("x", "a", 2.0), Event("y", "a", 2.0)])
@@ -136,7 +140,7 @@ def test_a_tick_closes_what_is_before_it_and_only_in_its_partition():
     assert stream.order.n_open_marks == 1
 
 
-def test_a_user_who_wanders_between_partitions_never_goes_back_in_time():
+def test_a_user_who_wanders_between_partitions_never_goes_back_in_time() -> None:
     events = [Event("u", "a", 10.0), Event("u", "b", 5.0, partition=1), Event("u", "c", 10.0, partition=1)]
     events += [Event("u", "d", 12.0, partition=1), Event("u", "e", 11.0)]
     stream = Stream(Order())
@@ -144,7 +148,7 @@ def test_a_user_who_wanders_between_partitions_never_goes_back_in_time():
     assert [(s.time, s.marks) for s in stream.flush()] == [(10.0, ("a", "c")), (12.0, ("d",))]
 
 
-def test_partitions_of_two_topics_do_not_mix():
+def test_partitions_of_two_topics_do_not_mix() -> None:
     order = Order()
     order.push(Event("u", "a", 1.0), topic="x")
     order.push(Event("v", "a", 2.0), topic="y")
@@ -153,7 +157,7 @@ def test_partitions_of_two_topics_do_not_mix():
     assert [(s.user, s.topic) for s in order.take()] == [("u", "x"), ("v", "y")]
 
 
-def test_more_open_sets_than_held_events_are_released_oldest_first_and_counted():
+def test_more_open_sets_than_held_events_are_released_oldest_first_and_counted() -> None:
     stream = Stream(Order(held_events=3))
     stream.push([Event(f"u{i}", "a", 1.0) for i in range(5)])
     assert [s.user for s in stream.applied] == ["u0", "u1"]
@@ -163,7 +167,7 @@ def test_more_open_sets_than_held_events_are_released_oldest_first_and_counted()
 # ── de-duplication ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_id_is_a_duplicate_within_the_window_of_accepted_ids_of_its_partition():
+def test_an_id_is_a_duplicate_within_the_window_of_accepted_ids_of_its_partition() -> None:
     stream = Stream(Order(dedupe_events=2))
     push = stream.push_one
     assert push(Event("u", "a", 1.0, "1")) == "ok"
@@ -176,14 +180,14 @@ def test_an_id_is_a_duplicate_within_the_window_of_accepted_ids_of_its_partition
     assert push(Event("u", "a", 5.0, "1")) == "ok"
 
 
-def test_without_an_id_nothing_is_a_duplicate():
+def test_without_an_id_nothing_is_a_duplicate() -> None:
     assert run([Event("u", "a", 1.0)] * 3)[0].marks == ("a", "a", "a")
 
 
 # ── lateness > 0 ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_held_events_leave_in_the_order_of_time_and_those_behind_the_watermark_are_late():
+def test_held_events_leave_in_the_order_of_time_and_those_behind_the_watermark_are_late() -> None:
     stream = Stream(Order(lateness_s=2.0))
     assert stream.push(at(3.0, 1.0, 2.0, 5.5)) == ["held"] * 4  # watermark 3.5
     assert [s.time for s in stream.applied] == [1.0, 2.0, 3.0]
@@ -192,21 +196,21 @@ def test_held_events_leave_in_the_order_of_time_and_those_behind_the_watermark_a
 
 
 @given(events=EVENTS, seed=st.randoms(use_true_random=False))
-def test_with_enough_lateness_the_order_of_arrival_does_not_matter(events, seed):
+def test_with_enough_lateness_the_order_of_arrival_does_not_matter(events: list[Event], seed: Random) -> None:
     events = [
         event._replace(id=None, partition=0, offset=-1, mark=f"{event.mark}{i}")
         for i, event in enumerate(events)
     ]
     shuffled = seed.sample(events, len(events))
 
-    def sets(arrivals):
+    def sets(arrivals: list[Event]) -> list[TieSet]:
         return sorted(run(arrivals, lateness_s=100.0), key=lambda s: (s.time, s.user))
 
     assert [s.time for s in run(shuffled, lateness_s=100.0)] == [s.time for s in sets(events)]
     assert sets(shuffled) == sets(events)
 
 
-def test_the_broker_time_bounds_the_watermark_so_one_odd_event_makes_no_other_late():
+def test_the_broker_time_bounds_the_watermark_so_one_odd_event_makes_no_other_late() -> None:
     stream = Stream(Order(lateness_s=10.0, max_skew_s=5.0))
     stream.push([Event("u", "a", 100.0), Event("v", "a", 4e9)], broker_time=100.0)
     assert stream.push(at(100.0, 96.0, 95.0, user="w"), broker_time=101.0) == ["held"] * 3
@@ -215,7 +219,7 @@ def test_the_broker_time_bounds_the_watermark_so_one_odd_event_makes_no_other_la
 
 
 @given(events=EVENTS, skew=st.sampled_from([0.0, 1.0, 5.0]))
-def test_the_watermark_never_passes_broker_time_plus_skew(events, skew):
+def test_the_watermark_never_passes_broker_time_plus_skew(events: list[Event], skew: float) -> None:
     order = Order(lateness_s=1.0, max_skew_s=skew)
     highest = -math.inf
     for i, event in enumerate(events):
@@ -224,7 +228,7 @@ def test_the_watermark_never_passes_broker_time_plus_skew(events, skew):
         assert all(clock.watermark <= highest for clock in order._clocks.values())
 
 
-def test_an_idle_partition_waits_for_its_tick():
+def test_an_idle_partition_waits_for_its_tick() -> None:
     stream = Stream(Order(lateness_s=1.0))
     stream.push([Event("u", "a", 1.0), Event("v", "a", 1e6, partition=1)])
     stream.apply()
@@ -235,20 +239,20 @@ def test_an_idle_partition_waits_for_its_tick():
     assert stream.push(at(1.5)) == ["late"]
 
 
-def test_a_full_buffer_releases_the_oldest_and_events_of_that_very_time_still_count():
+def test_a_full_buffer_releases_the_oldest_and_events_of_that_very_time_still_count() -> None:
     stream = Stream(Order(lateness_s=1e9, held_events=2))
     assert stream.push(at(3.0, 3.0, 3.0, 3.0, 2.0)) == ["held"] * 4 + ["late"]
     assert stream.order.n_forced == 2
     assert [len(s.marks) for s in stream.flush()] == [4]
 
 
-def test_a_further_set_is_known_even_when_its_event_was_held_while_the_first_was_applied():
+def test_a_further_set_is_known_even_when_its_event_was_held_while_the_first_was_applied() -> None:
     stream = Stream(Order(lateness_s=10.0, max_tie_marks=2))
     stream.push([*at(1.0, 1.0, 1.0), Event("v", "x", 20.0)])
     assert [(s.marks, s.further) for s in stream.applied] == [(("m0", "m1"), False), (("m2",), True)]
 
 
-def test_a_held_event_that_its_user_overtook_in_another_partition_ends_as_late():
+def test_a_held_event_that_its_user_overtook_in_another_partition_ends_as_late() -> None:
     stream = Stream(Order(lateness_s=2.0))
     stream.push([Event("u", "a", 5.0), Event("u", "b", 9.0, partition=1), Event("v", "x", 12.0, partition=1)])
     stream.push([Event("v2", "x", 20.0)])
@@ -260,7 +264,9 @@ def test_a_held_event_that_its_user_overtook_in_another_partition_ends_as_late()
 
 
 @given(events=EVENTS, settings=ORDERS, take_every=st.integers(1, 30))
-def test_nothing_is_lost_and_no_user_goes_back_in_time(events, settings, take_every):
+def test_nothing_is_lost_and_no_user_goes_back_in_time(
+    events: list[Event], settings: dict[str, Any], take_every: int
+) -> None:
     stream = Stream(Order(**settings), take_every)
     verdicts = Counter(stream.push(events))
     order = stream.order
@@ -281,12 +287,16 @@ def test_nothing_is_lost_and_no_user_goes_back_in_time(events, settings, take_ev
 
 
 @given(events=EVENTS, settings=ORDERS, take_every=st.integers(1, 7), again=st.integers(1, 30))
-def test_taking_sets_sooner_or_later_changes_nothing(events, settings, take_every, again):
+def test_taking_sets_sooner_or_later_changes_nothing(
+    events: list[Event], settings: dict[str, Any], take_every: int, again: int
+) -> None:
     assert run(events, take_every, **settings) == run(events, again, **settings)
 
 
 @given(events=EVENTS, settings=ORDERS, cut_at=st.integers(0, 60), take_every=st.sampled_from([1, 3, 1000]))
-def test_a_resumed_order_goes_on_as_if_never_stopped(events, settings, cut_at, take_every):
+def test_a_resumed_order_goes_on_as_if_never_stopped(
+    events: list[Event], settings: dict[str, Any], cut_at: int, take_every: int
+) -> None:
     straight = Stream(Order(**settings), take_every)
     straight.push(events[:cut_at])
     resumed = Stream(Order(**settings), take_every)
@@ -299,7 +309,9 @@ def test_a_resumed_order_goes_on_as_if_never_stopped(events, settings, cut_at, t
 
 
 @given(events=EVENTS, settings=ORDERS, data=st.data())
-def test_partitions_do_not_touch_each_other(events, settings, data):
+def test_partitions_do_not_touch_each_other(
+    events: list[Event], settings: dict[str, Any], data: st.DataObject
+) -> None:
     events = [event._replace(user=f"{event.user}{event.partition}") for event in events]
     apart = [[e for e in events if e.partition == p] for p in (0, 1)]
     together = run(events, **settings)
@@ -311,8 +323,10 @@ def test_partitions_do_not_touch_each_other(events, settings, data):
     before=EVENTS, marks=st.lists(MARKS, min_size=2, max_size=9), data=st.data(), settings=ORDERS.filter(
         lambda s: s["max_tie_marks"] == 128 and s["held_events"] == 100)
 )  # fmt: skip
-def test_permuting_tied_events_of_a_user_changes_no_bit(before, marks, data, settings):
-    def outcome(tied):
+def test_permuting_tied_events_of_a_user_changes_no_bit(
+    before: list[Event], marks: list[str], data: st.DataObject, settings: dict[str, Any]
+) -> None:
+    def outcome(tied: list[str]) -> tuple[bytes | None, list[TieSet]]:
         stream = Stream(Order(**settings), take_every=1000)
         stream.push(before)
         stream.push([Event("u", mark, 12.0, offset=100 + i) for i, mark in enumerate(tied)])
@@ -322,13 +336,13 @@ def test_permuting_tied_events_of_a_user_changes_no_bit(before, marks, data, set
     assert outcome(data.draw(st.permutations(marks))) == outcome(marks)
 
 
-def test_minus_zero_is_zero_to_the_bit():
+def test_minus_zero_is_zero_to_the_bit() -> None:
     sets = [run([Event("u", "a", time)]) for time in (0.0, -0.0)]
     assert [math.copysign(1.0, s[0].time) for s in sets] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("lateness_s", [0.0, 50.0])
-def test_a_forgotten_user_leaves_nothing_behind(lateness_s):
+def test_a_forgotten_user_leaves_nothing_behind(lateness_s: float) -> None:
     stream = Stream(Order(lateness_s=lateness_s), take_every=1000)
     stream.push([*at(1.0, 2.0, 3.0), *at(3.0, user="v")])
     assert stream.order.forget("u") == 3
@@ -337,7 +351,7 @@ def test_a_forgotten_user_leaves_nothing_behind(lateness_s):
     assert [s.user for s in stream.flush()] == ["v"]
 
 
-def test_a_tick_before_the_first_event_of_a_partition_survives_a_dump():
+def test_a_tick_before_the_first_event_of_a_partition_survives_a_dump() -> None:
     order = Order(lateness_s=1.0)
     order.tick(0, 5.0)
     resumed = Order(lateness_s=1.0)
@@ -345,7 +359,7 @@ def test_a_tick_before_the_first_event_of_a_partition_survives_a_dump():
     assert [o.push(Event("u", "a", 4.0)) for o in (order, resumed)] == ["late", "late"]
 
 
-def test_a_dump_of_something_else_is_refused_and_changes_nothing():
+def test_a_dump_of_something_else_is_refused_and_changes_nothing() -> None:
     order = Order()
     order.push(Event("u", "a", 1.0))
     before = order.dump()
@@ -356,6 +370,6 @@ def test_a_dump_of_something_else_is_refused_and_changes_nothing():
 
 
 @pytest.mark.parametrize("wrong", [{"lateness_s": -1.0}, {"lateness_s": math.nan}, {"held_events": 0}])
-def test_limits_out_of_range_are_refused(wrong):
+def test_limits_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="wanted >="):
         Order(**wrong)
