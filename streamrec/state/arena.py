@@ -92,7 +92,7 @@ class Arena(NamedColumns):
     def drop(self, rows: Ints) -> None:
         """Reset rows and free their ids; a user who comes back is a new user."""
         free = self._free_rows()
-        held = [row for row in rows.tolist() if self.ids[row] is not None]
+        held = [row for row in np.unique(rows).tolist() if self.ids[row] is not None]
         for row in held:
             self.name_row(row, None)
         self.reset(rows)

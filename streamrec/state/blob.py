@@ -3,7 +3,8 @@
     "SRB1" | length of the header, uint32 | header, JSON | bytes of every array in turn, C order
 
 The header names each array with its dtype and shape. A column of dtype object holds text or None and
-is written as int32 lengths (-1 for None) followed by UTF-8; no other objects are accepted.
+is written as the size of its UTF-8 in bytes, int32 lengths in characters (-1 for None), and the UTF-8 of
+all texts together; no other objects are accepted.
 """
 
 import json
@@ -65,9 +66,10 @@ def dtype_name(name: str, dtype: np.dtype[np.generic]) -> str:
 
 
 def _pack_text(texts: Array) -> list[bytes]:
-    encoded = [None if text is None else raw(text) for text in texts.tolist()]
-    lengths = np.array([-1 if e is None else len(e) for e in encoded], "<i4")
-    return [lengths.tobytes(), *(e for e in encoded if e is not None)]
+    values = texts.tolist()
+    lengths = np.array([-1 if text is None else len(text) for text in values], "<i4")
+    body = raw("".join([text for text in values if text is not None]))
+    return [len(body).to_bytes(8, "little"), lengths.tobytes(), body]
 
 
 def _unpack(view: memoryview) -> dict[str, Array]:
@@ -95,10 +97,14 @@ def _unpack_numbers(
 
 
 def _unpack_text(view: memoryview, at: int, n: int) -> tuple[Array, int]:
-    lengths, at = _unpack_numbers(view, at, np.dtype("<i4"), (n,))
+    end = at + 8 + 4 * n + int.from_bytes(view[at : at + 8], "little")
+    lengths, at = _unpack_numbers(view, at + 8, np.dtype("<i4"), (n,))
+    joined = str(view[at:end], "utf-8", "surrogatepass")
+    ends = np.cumsum(np.maximum(lengths, 0)).tolist()
+    starts = [0, *ends[:-1]]
+    if end > len(view) or (ends and ends[-1] != len(joined)):
+        raise ValueError(f"expected {end} bytes")
     texts = np.empty(n, object)
-    for i, length in enumerate(lengths.tolist()):
-        if length >= 0:
-            texts[i] = str(view[at : at + length], "utf-8", "surrogatepass")
-            at += length
-    return texts, at
+    texts[:] = [joined[a:b] for a, b in zip(starts, ends, strict=True)] if n else []
+    texts[lengths < 0] = None
+    return texts, end

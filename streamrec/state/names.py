@@ -1,6 +1,7 @@
 """Columns whose rows carry a raw name: users of the arena, marks of the vocabulary.
 
     index : name -> row          ids : row -> name, or None where the row is free
+    n_named : rows that ever had a name lie below it
 
 The names travel through a checkpoint as one more column, `id`, of dtype object (text or None); a
 touched row brings its name along, so that a freed row is restored as free.
@@ -35,7 +36,8 @@ class NamedColumns(Columns):
     """
 
     def __init__(self, capacity: int, spec: Mapping[str, Column]) -> None:
-        self.ids: list[str | None] = []
+        self.ids: Array = np.full(capacity, None, object)
+        self.n_named = 0
         self.index: dict[str, int] = {}
         super().__init__(capacity, spec)
 
@@ -67,25 +69,36 @@ class NamedColumns(Columns):
         names = sorted(self.index, key=raw)
         return names, np.fromiter((self.index[n] for n in names), np.int64, len(names))
 
+    def grow(self, capacity: int) -> None:
+        """As `Columns.grow`; fresh rows have no name."""
+        super().grow(capacity)
+        self.ids = np.concatenate([self.ids, np.full(self.capacity - len(self.ids), None, object)])
+
     def take_touched(self) -> tuple[Ints, dict[str, Array]]:
         """As `Columns.take_touched`, with the names as one more column."""
-        rows, columns = super().take_touched()
-        n = len(self.ids)
-        names = np.empty(len(rows), object)
-        names[:] = [self.ids[row] if row < n else None for row in rows.tolist()]
-        columns[ID] = names
-        return rows, columns
+        rows = np.flatnonzero(self.touched.view(np.bool_))  # as bools: five times as fast as as numbers
+        self.touched[rows] = 0
+        return rows, {**{name: array[rows] for name, array in self.arrays.items()}, ID: self.ids[rows]}
 
     def put(self, rows: Ints, columns: Mapping[str, Array]) -> None:
         """As `Columns.put`; names are taken back too."""
         super().put(rows, {name: values for name, values in columns.items() if name != ID})
-        if ID in columns:
-            for row, name in zip(rows.tolist(), columns[ID].tolist(), strict=True):
+        if ID in columns and len(rows):
+            self._set_names(rows, columns[ID])
+
+    def _set_names(self, rows: Ints, names: Array) -> None:
+        if rows.min() < self.n_named:
+            for row, name in zip(rows.tolist(), names.tolist(), strict=True):
                 self._set_name(row, name)
+        else:  # a restore, stripe by stripe: nobody is there yet
+            self.ids[rows] = names
+            self.n_named = int(rows.max()) + 1
+            self.index.update(
+                (n, r) for r, n in zip(rows.tolist(), names.tolist(), strict=True) if n is not None
+            )
 
     def _set_name(self, row: int, name: str | None) -> None:
-        if row >= len(self.ids):
-            self.ids.extend([None] * (row + 1 - len(self.ids)))
+        self.n_named = max(self.n_named, row + 1)
         old = self.ids[row]
         if old is not None and self.index.get(old) == row:  # it may have moved to another row by now
             del self.index[old]

@@ -220,9 +220,10 @@ class LaneStore:
         file = self._opened()
         try:
             head = file.begin()
-            if head["epoch"] != self.epoch:
+            newest = max(head["epoch"], _highest_epoch(self.directory))  # the note: our file may be set aside
+            if newest != self.epoch:
                 raise FencedError(
-                    f"{file.path}: opened as epoch {head['epoch']} since, we are {self.epoch}; nothing was "
+                    f"{file.path}: opened as epoch {newest} since, we are {self.epoch}; nothing was "
                     "written; stop this process, the other one owns the lane"
                 )
             if not file.manifest:

@@ -88,9 +88,9 @@ class Vocabulary:
 
     def mark_of(self, mark_id: int) -> str:
         """Raw mark of an id."""
-        mark = self._rows.ids[mark_id] if 0 <= mark_id < self.n_marks else None
-        if mark is None:
+        if not 0 <= mark_id < self.n_marks:
             raise IndexError(f"mark id: expected 0 to {self.n_marks - 1}, got {mark_id}")
+        mark: str = self._rows.ids[mark_id]
         return mark
 
     def find(self, mark: str) -> int:
@@ -151,8 +151,7 @@ class Vocabulary:
     def _move(self, kept: Ints, k: int) -> None:
         """Row kept[i] becomes row i; rows from len(kept) on are fresh."""
         columns: dict[str, Array] = {name: self._rows[name][kept] for name in self._rows}
-        names = np.empty(len(kept), object)
-        names[:] = [self._rows.ids[row] for row in kept.tolist()]
+        names = self._rows.ids[kept]
         for row in range(k):
             self._rows.name_row(row, None)
         self._rows.reset(np.arange(k))

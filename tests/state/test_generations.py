@@ -10,7 +10,7 @@ import pytest
 from lane_toys import at, restored, saved_lane
 
 from streamrec import failpoints
-from streamrec.errors import CorruptStateError
+from streamrec.errors import CorruptStateError, FencedError
 from streamrec.state import generations
 from streamrec.state.lanefile import LaneFile
 from streamrec.state.reading import read_lane
@@ -146,6 +146,15 @@ def test_a_lost_file_without_generations_is_never_taken_for_a_new_lane(tmp_path:
         damage(tmp_path / "lane.sqlite")
         with pytest.raises(CorruptStateError, match="no state verifies"):
             LaneStore.open(tmp_path)
+
+
+def test_an_owner_whose_file_was_set_aside_is_refused_too(lane: Path) -> None:
+    stalled = LaneStore.open(lane)
+    delete(lane / "lane.sqlite")
+    with LaneStore.open(lane) as owner:
+        with pytest.raises(FencedError, match="opened as epoch 3 since, we are 2"):
+            stalled.save(at(9).snapshot())
+        assert restored(owner).digest() == at(8).digest()
 
 
 def test_an_epoch_is_never_given_out_twice(lane: Path) -> None:

@@ -151,6 +151,24 @@ def test_a_changed_type_of_a_column_is_refused_by_name(tmp_path: Path) -> None:
         restore_into(toy.components, loaded)
 
 
+def test_a_lane_written_by_the_first_schema_is_read_to_the_last_bit(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "lane.sqlite")) as golden:
+        golden.executescript((Path(__file__).parent / "golden" / "lane_schema_1.sql").read_text())
+    with LaneStore.open(tmp_path) as store:
+        loaded = store.load()
+    assert loaded is not None and loaded.position == b"clicks:0:6" and store.epoch == 3
+    written = at(6).snapshot().components
+    assert list(loaded.components) == list(written)
+    for name, component in written.items():
+        for table_name, table in component.tables.items():
+            for column, wanted in table.dense().items():
+                np.testing.assert_array_equal(
+                    loaded.components[name].tables[table_name].dense()[column], wanted
+                )
+        for scalar, wanted in component.scalars.items():
+            np.testing.assert_array_equal(loaded.components[name].scalars[scalar], wanted)
+
+
 # A plain dict as the model of the store
 
 CELLS = st.dictionaries(st.integers(0, 90), st.one_of(st.none(), st.text(max_size=3)), max_size=30)
