@@ -12,7 +12,6 @@ import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from glob import glob
-from itertools import groupby
 from pathlib import Path
 
 from streamrec.errors import ConfigError
@@ -180,12 +179,12 @@ class FileSource:
 
     def decode_many(self, records: Sequence[Record]) -> list[Event | Reject]:
         """Read records in order, each with the codec of its file."""
-        out: list[Event | Reject] = []
-        for topic, group in groupby(records, key=_topic):
-            some = list(group)
-            for record, read in zip(some, self._codec(topic).decode_many(some), strict=True):
-                out.append(read if type(read) is Event else self._explain(record, read))
-        return out
+        decoders = {topic: self._codec(topic).decode for topic in {record.topic for record in records}}
+        read = [decoders[record.topic](record) for record in records]
+        return [
+            one if type(one) is Event else self._explain(record, one)
+            for record, one in zip(records, read, strict=True)
+        ]
 
     def _explain(self, record: Record, read: Event | Reject) -> Event | Reject:
         if isinstance(read, Event):
@@ -222,10 +221,6 @@ class FileSource:
             if last == float("inf"):
                 self._sorted = SortedRecords(self._files)
         return self._counts
-
-
-def _topic(record: Record) -> str:
-    return record.topic
 
 
 def _last_time(codec: Codec, records: list[Record], last: float) -> float:

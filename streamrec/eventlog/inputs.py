@@ -142,7 +142,7 @@ def _finite_or_null(name: str, kind: str) -> str:
 
 def connect(database: str = ":memory:") -> duckdb.DuckDBPyConnection:
     """A DuckDB connection with one thread, bounded memory, and times in UTC."""
-    connection = duckdb.connect(database, config={"threads": 1, "memory_limit": "512MB"})
+    connection = duckdb.connect(database, config={"threads": 1, "memory_limit": "256MB"})
     connection.execute("SET preserve_insertion_order = true; SET TimeZone = 'UTC'")
     return connection
 

@@ -48,30 +48,32 @@ class SortedRecords:
             self._load(number, file)
         self._execute("CREATE TABLE sorted AS SELECT file, line, raw FROM lines ORDER BY time, file, line")
         self._execute("DROP TABLE lines")
-        self._lines: dict[Place, int] = {}
+        self._first = [0] * len(files)
+        self._lines: list[list[int]] = [[] for _ in files]
 
     def records(self, positions: Mapping[Place, int]) -> Iterator[list[Record]]:
         """Records in order of time, those before the position of their file left out."""
         places = [0] * len(self.topics)
         starts = [positions.get((topic, 0), 0) for topic in self.topics]
         for rows in self._stretches("file, line, raw"):
-            self._lines = {}
+            self._first = list(places)
+            self._lines = [[] for _ in places]
             out = []
             for file, line, raw in rows:
                 place = places[file]
                 places[file] = place + 1
+                self._lines[file].append(line)
                 if place >= starts[file]:
-                    topic = self.topics[file]
-                    self._lines[topic, place] = line
-                    out.append(Record(topic, 0, place, raw))
+                    out.append(Record(self.topics[file], 0, place, raw))
             if out:
                 yield out
 
     def line(self, topic: str, offset: int) -> int:
         """Data line (from 0) of the record at this place of its file; quick for the latest records."""
-        if (topic, offset) in self._lines:
-            return self._lines[topic, offset]
         number = self.topics.index(topic)
+        latest = offset - self._first[number]
+        if 0 <= latest < len(self._lines[number]):
+            return self._lines[number][latest]
         place = offset
         for rows in self._stretches("file, line"):
             mine = [line for file, line in rows if file == number]
