@@ -20,7 +20,7 @@ order when lateness_s is 0 (no watermark then), and a full buffer raises the wat
 import math
 from collections import Counter, deque
 from heapq import heapify, heappop, heappush
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
@@ -32,14 +32,8 @@ Verdict = Literal["ok", "late", "duplicate", "held"]
 """What became of a pushed event; a held one becomes ok or late when it is released."""
 
 
-class _Held(NamedTuple):
-    """An event that waits for the watermark; compares by (time, arrival), which is unique."""
-
-    time: float
-    arrival: int
-    user: str
-    mark: str
-    offset: int
+_Held = tuple[float, int, str, str, int]
+"""An event that waits for the watermark: time, arrival, user, mark, offset."""
 
 
 class _ClockState(msgspec.Struct, array_like=True):
@@ -212,7 +206,7 @@ class Order:
         """Release everything, partition by partition: held events in order, then all open sets."""
         for _, clock in sorted(self._clocks.items()):
             while clock.held:
-                self._advance(clock, clock.held[0].time)
+                self._advance(clock, clock.held[0][0])
                 self._release_held(clock)
             self._close_before(clock, math.inf)
 
@@ -227,7 +221,7 @@ class Order:
         n_held = int(self._waiting.pop(user, [0])[0])
         if n_held:
             for clock in self._clocks.values():
-                clock.held = [held for held in clock.held if held.user != user]
+                clock.held = [held for held in clock.held if held[2] != user]
                 heapify(clock.held)
         self._recent.pop(user, None)
         self.n_forgotten += n_held
@@ -249,7 +243,8 @@ class Order:
             if mine is not None and mine[6] is not clock:  # the user wanders between partitions
                 self._release(mine)
             # + 0.0 turns -0.0 into 0.0, so that tied events stay exchangeable to the bit
-            mine = (time + 0.0, clock.arrivals, user, offset, mine is None and time == last, [mark], clock)
+            further = mine is None and bool(time == last)  # `last` may be a numpy float
+            mine = (time + 0.0, clock.arrivals, user, offset, further, [mark], clock)
             clock.arrivals += 1
             self._open[user] = mine
             heappush(opened, mine)
@@ -298,12 +293,12 @@ class Order:
             self.n_late += 1
             return "late"
         self._waiting.setdefault(user, [0, last])[0] += 1
-        heappush(clock.held, _Held(time + 0.0, clock.arrivals, user, mark, offset))
+        heappush(clock.held, (time + 0.0, clock.arrivals, user, mark, offset))
         clock.arrivals += 1
         seen = min(time, broker_time + self.max_skew_s)  # time, if that is NaN
         self._advance(clock, seen - self.lateness_s)
         while len(clock.held) > self.held_events:
-            self._advance(clock, clock.held[0].time)
+            self._advance(clock, clock.held[0][0])
             self._release_held(clock)
             self.n_forced += 1
         return "held"
@@ -322,7 +317,7 @@ class Order:
         if not watermark > clock.watermark:
             return
         clock.watermark = watermark
-        while clock.held and clock.held[0].time < watermark:
+        while clock.held and clock.held[0][0] < watermark:
             self._release_held(clock)
         self._close_before(clock, watermark)
 
@@ -378,7 +373,7 @@ class Order:
         self._reset()
         for clock_state in state.clocks:
             self._load_clock(clock_state)
-        counts = Counter(held.user for clock in self._clocks.values() for held in clock.held)
+        counts = Counter(held[2] for clock in self._clocks.values() for held in clock.held)
         self._waiting = {user: [counts[user], last] for user, last in state.last_of_waiting}
         self.released = state.released
         self.released_marks = sum(len(s.marks) for s in self.released)

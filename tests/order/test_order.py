@@ -6,6 +6,7 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -334,6 +335,32 @@ def test_permuting_tied_events_of_a_user_changes_no_bit(
         return (None if held_in_arrival_order else stream.order.dump()), stream.flush()
 
     assert outcome(data.draw(st.permutations(marks))) == outcome(marks)
+
+
+def test_a_set_that_nobody_took_yet_makes_earlier_events_of_its_user_late_also_after_a_restart() -> None:
+    order, resumed = Order(), Order()
+    for event in [*at(1.0, 5.0), Event("v", "x", 9.0)]:
+        order.push(event)
+    assert [s.time for s in order.take(1)] == [1.0]
+    resumed.load(order.dump())
+    for each in (order, resumed):
+        assert each.push(Event("u", "y", 3.0), last_time=1.0) == "late"
+        assert [s.time for s in each.take()] == [5.0]
+        assert each.push(Event("u", "y", 3.0), last_time=5.0) == "late"
+
+
+@pytest.mark.parametrize("lateness_s", [0.0, 1.0])
+def test_a_last_time_out_of_a_numpy_column_leaves_no_trace_in_the_state(lateness_s: float) -> None:
+    column = np.array([5.0, math.nan])
+    order = Order(lateness_s)
+    for i, time in enumerate([5.0, 6.0]):
+        order.push(Event(f"u{i}", "a", time), column[i])
+    resumed = Order(lateness_s)
+    resumed.load(order.dump())
+    resumed.flush()
+    assert [(s.further, type(s.further), type(s.time)) for s in resumed.take()] == [
+        (True, bool, float), (False, bool, float)
+    ]  # fmt: skip
 
 
 def test_minus_zero_is_zero_to_the_bit() -> None:
