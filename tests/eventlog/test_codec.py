@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamrec.errors import ConfigError
@@ -16,6 +16,8 @@ from streamrec.eventlog.fields import MAX_TIME, FieldNames, join_parts, read_tim
 from streamrec.eventlog.memory import encode_event
 from streamrec.eventlog.reasons import REASONS, SKIPPED
 from streamrec.eventlog.schema import EventSchema, decode_with_schema
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def record(value: bytes | str) -> Record:
@@ -44,6 +46,7 @@ names = st.sampled_from(
 )
 
 
+@unhurried
 @given(texts, texts, times, st.none() | texts, st.none() | st.floats(allow_nan=False, allow_infinity=False))
 def test_json_gives_back_every_event_to_the_bit(
     user: str, mark: str, time: float, id: str | None, value: float | None
@@ -52,6 +55,7 @@ def test_json_gives_back_every_event_to_the_bit(
     assert read(JsonCodec(FieldNames()), encode_event(event)) == event
 
 
+@unhurried
 @given(texts.filter(lambda t: "\n" not in t and "\r" not in t and not t.isspace()), texts, times)
 def test_a_table_gives_back_every_event_to_the_bit(user: str, mark: str, time: float) -> None:
     if "\n" in mark or "\r" in mark:
@@ -61,7 +65,7 @@ def test_a_table_gives_back_every_event_to_the_bit(user: str, mark: str, time: f
     assert read(codec, f"{quoted[0]},{quoted[1]},{time!r}")[:3] == (user, mark, time)
 
 
-@settings(max_examples=400)
+@settings(unhurried, max_examples=400)
 @given(
     st.dictionaries(
         names, scalars | st.lists(scalars, max_size=2) | st.dictionaries(names, scalars, max_size=2)
@@ -72,7 +76,7 @@ def test_shortcut_definition_and_public_schema_agree_on_any_object(tree: dict[st
     assert codec.decode(one) == codec.explain(one) == decode_with_schema(one)
 
 
-@settings(max_examples=300)
+@settings(unhurried, max_examples=300)
 @given(st.binary(max_size=30) | st.text('{}[]":,u\\ser1maktie.-', max_size=30).map(str.encode))
 def test_any_bytes_end_in_an_event_or_a_known_reason(value: bytes) -> None:
     csv = CsvCodec(b"user,mark,time", FieldNames())
@@ -104,6 +108,7 @@ def test_several_marks_are_joined_in_json_and_tables_alike() -> None:
     assert reason(JsonCodec(fields), '{"user":"u","place":3,"what":[],"time":1}') == "mark_type"
 
 
+@unhurried
 @given(
     st.lists(st.text("a|\\", max_size=4), min_size=2, max_size=2),
     st.lists(st.text("a|\\", max_size=4), min_size=2, max_size=2),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamrec.errors import DiskError, StateError
@@ -16,6 +16,7 @@ from streamrec.eventlog.base import Reject, Sink
 from streamrec.eventlog.memory import MemorySink
 from streamrec.eventlog.sinks import DeadLetters, JsonLinesSink, NullSink
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LINES = [b'{"n":1}', b"", "ü".encode(), b"x" * 1000]
 
 
@@ -49,6 +50,7 @@ def test_the_position_is_the_length_flushed_or_not(make: Callable[[], Sink]) -> 
         assert before == len(content(sink)) == sink.position()
 
 
+@unhurried
 @given(kept=st.lists(st.binary(max_size=9)), lost=st.lists(st.binary(max_size=9)), flushed=st.booleans())
 def test_cutting_back_forgets_exactly_what_came_after(
     tmp_path_factory: pytest.TempPathFactory, kept: list[bytes], lost: list[bytes], flushed: bool
@@ -144,6 +146,7 @@ def test_a_folder_that_is_not_there_is_a_disk_error(tmp_path: Path) -> None:
         JsonLinesSink(tmp_path / "no" / "out")
 
 
+@unhurried
 @given(value=st.none() | st.binary(), key=st.none() | st.binary(), detail=st.text())
 def test_a_dead_letter_is_one_line_that_keeps_every_byte(
     value: bytes | None, key: bytes | None, detail: str

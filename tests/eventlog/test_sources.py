@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamrec.errors import ConfigError
@@ -18,6 +18,7 @@ from streamrec.eventlog.fields import FieldNames
 from streamrec.eventlog.files import FileSource, open_files
 from streamrec.eventlog.memory import MemorySource, encode_event
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 N = 57
 EVENTS = [Event(f"u{i % 5}", f"m{i % 3}", float(i // 2)) for i in range(N)]
 SHUFFLED = [EVENTS[(i * 23) % N] for i in range(N)]
@@ -175,6 +176,7 @@ def test_a_live_source_in_memory_ends_only_when_told() -> None:
     assert source.at_end()
 
 
+@unhurried
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6)), max_size=40), st.integers(1, 9))
 def test_memory_gives_what_it_was_given_by_partition(pairs: list[tuple[int, int]], size: int) -> None:
     events = [Event(f"u{p}", "m", float(t), partition=p) for p, t in pairs]
