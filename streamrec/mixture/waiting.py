@@ -36,6 +36,9 @@ Named = tuple[str, Law]
 OPEN_ROWS = 4096
 """Rows whose open wait is scored in one go."""
 
+_QUIET = np.errstate(divide="ignore", invalid="ignore", over="ignore")
+"""NaN stands for an expert without a forecast, and is carried through."""
+
 
 class _Knots(Protocol):
     def log_survival(self, params: Floats) -> Floats: ...
@@ -140,6 +143,7 @@ class WaitingMixture:
         ends = np.cumsum([0, *(law.width for law in self.laws)])
         self._slices = [slice(int(a), int(b)) for a, b in pairwise(ends)]
         self._at_knots = [self._survival_at_knots(law) for law in self.laws]
+        self._tabulated = {k for k, law in enumerate(self.laws) if isinstance(law, Tabulated)}
         arena.add("wait.params", Column(np.float32, (int(ends[-1]),), np.nan))
         arena.add("wait.log_w", Column(np.float64, (self.n_experts,), np.nan))
         arena.add("wait.begun", Column(np.uint8))
@@ -151,6 +155,7 @@ class WaitingMixture:
         share, floor = self.counts / self.counts.sum(), waiting_weights.FLOOR
         return np.asarray(np.log(floor / self.n_experts + (1 - floor) * share))
 
+    @_QUIET
     def step(self, batch: Batch, walks: Sequence[Walk]) -> WaitScores:
         """Score, re-weight, freeze and publish every set of a cut.
 
@@ -191,6 +196,7 @@ class WaitingMixture:
             published,
         )
 
+    @_QUIET
     def forecast(self, rows: Ints, elapsed: Floats) -> Published:
         """The remaining wait of users that have been silent for `elapsed` seconds; stores nothing.
 
@@ -208,6 +214,7 @@ class WaitingMixture:
         log_s = [-law.compensator(p, start, stop) for law, p in self._split(params)[:k]]
         return self._publish(np.stack(log_s), log_w, self._log_defects(params) - silent)
 
+    @_QUIET
     def open_rows(self, rows: Ints, elapsed: Floats) -> Floats:
         """ln S(elapsed)/S(δ/2) of every name's outstanding forecast, (E, N); NaN where it has none."""
         params = self.arena["wait.params"][rows].astype(np.float64)
@@ -331,14 +338,13 @@ class WaitingMixture:
         """Median and mean of what every name issued, (S, E, 2)."""
         out = np.full((len(issued), len(self.names), 2), np.nan)
         out[:, 0, 0], out[:, 0, 1] = published.quantiles[:, 2], published.mean
+        out[:, 1:] = waiting_table.middles(log_s, self.edges).transpose(1, 0, 2)
+        half = -0.5 * np.expm1(log_s[:, :, -2])
         for k, (law, params) in enumerate(self._split(issued)):
-            middle = np.empty((len(issued), 2))
-            waiting_table.middles(np.ascontiguousarray(log_s[k]), self.edges, middle)
-            if not isinstance(law, Tabulated):
-                # within the horizon F(H) at most; the table's own middle is good to a bin only
-                median = law.quantile(params, -0.5 * np.expm1(log_s[k][:, -2]))
-                middle[:, 0] = np.where(np.isfinite(median), median, middle[:, 0])
-            out[:, k + 1] = middle
+            if k not in self._tabulated:
+                # the table's own middle is good to a bin only; where F(H) underflows it has to do
+                median = law.quantile(params, half[k])
+                out[:, k + 1, 0] = np.where(half[k] > 0, median, out[:, k + 1, 0])
         return out.astype(np.float32)
 
     @staticmethod

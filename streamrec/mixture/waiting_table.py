@@ -157,14 +157,6 @@ def _log_sum(terms: list[Floats]) -> Floats:
 
 
 @njit(cache=True, error_model="numpy")
-def _within_bin(x: float) -> float:
-    """Mean place of an event in a bin of compensator x, times its probability, in bin widths."""
-    if x < 1e-3:
-        return x * (0.5 - x * (1.0 / 3.0 - x * (0.125 - x / 30.0)))
-    return (-math.expm1(-x) - x * math.exp(-x)) / x
-
-
-@njit(cache=True, error_model="numpy")
 def _settle(log_s: Floats, edges: Floats, level: Floats) -> None:
     """ln S at the edges from 0 on, made to fall by the least rate at least."""
     level[0] = 0.0
@@ -174,11 +166,19 @@ def _settle(log_s: Floats, edges: Floats, level: Floats) -> None:
 
 @njit(cache=True, error_model="numpy")
 def _mean(level: Floats, edges: Floats) -> float:
-    total = 0.0
+    """Σ over bins of S(e_j) [e_j (1 - e^{-x}) + width (1 - e^{-x} (1 + x)) / x], over F(H)."""
+    total, alive = 0.0, 1.0
     for j in range(len(edges) - 1):
         x = level[j] - level[j + 1]
-        here = edges[j] * -math.expm1(-x) + (edges[j + 1] - edges[j]) * _within_bin(x)
-        total += math.exp(level[j]) * here
+        width = edges[j + 1] - edges[j]
+        if x < 1e-3:
+            gone = x * (1.0 - x * (0.5 - x * (1.0 / 6.0 - x / 24.0)))
+            place = x * (0.5 - x * (1.0 / 3.0 - x * (0.125 - x / 30.0)))
+        else:
+            gone = 1.0 - math.exp(-x)
+            place = (gone - x * (1.0 - gone)) / x
+        total += alive * (edges[j] * gone + width * place)
+        alive *= 1.0 - gone
     return total / -math.expm1(level[-1])
 
 
@@ -193,15 +193,17 @@ def _time_at(target: float, level: Floats, edges: Floats) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def middles(log_s: Floats, edges: Floats, out: Floats) -> None:
-    """Median and mean given an event within the horizon, (N, 2), from ln S at the knots."""
+def middles(log_s: Floats, edges: Floats) -> Floats:
+    """Median and mean given an event within the horizon, (K, N, 2), from ln S at the knots (K, N, 33)."""
     level = np.empty(len(edges))
-    for n in range(len(log_s)):
-        out[n] = math.nan
-        if not math.isnan(log_s[n, 0]):
-            _settle(log_s[n], edges, level)
-            out[n, 0] = _time_at(math.log1p(0.5 * math.expm1(level[-1])), level, edges)
-            out[n, 1] = _mean(level, edges)
+    out = np.full((log_s.shape[0], log_s.shape[1], 2), math.nan)
+    for k in range(log_s.shape[0]):
+        for n in range(log_s.shape[1]):
+            if not math.isnan(log_s[k, n, 0]):
+                _settle(log_s[k, n], edges, level)
+                out[k, n, 0] = _time_at(math.log1p(0.5 * math.expm1(level[-1])), level, edges)
+                out[k, n, 1] = _mean(level, edges)
+    return out
 
 
 @njit(cache=True, error_model="numpy")

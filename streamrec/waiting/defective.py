@@ -7,10 +7,17 @@
 
 Symbols: d defect, S0, f0, F0 survival, density and cdf of the proper part, m the share of those alive
 at a whose event comes within (a, b]. Each line is computed by the form that loses no digits: near
-s = 0 from F, in the tail from logarithms.
+s = 0 from F, in the tail from logarithms. The kernels take one number each; laws call them element by
+element, so that an answer has the same bits in any company.
 """
 
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numba
 import numpy as np
+from numba import njit
 
 from streamrec.arrays import Floats
 
@@ -26,34 +33,61 @@ def spread(params: Floats, s: Floats) -> Floats:
     return params.T[:, :, None] if np.ndim(s) == 2 else params.T
 
 
-def log_mix(log_a: Floats, log_b: Floats) -> Floats:
-    """ln(e^a + e^b); -inf where both are.
-
-    Examples
-    --------
-    >>> log_mix(np.array([0.0, -np.inf]), np.array([0.5, -np.inf])).round(3).tolist()
-    [0.974, -inf]
-    """
-    high, low = np.maximum(log_a, log_b), np.minimum(log_a, log_b)
-    with np.errstate(invalid="ignore"):
-        return np.where(low == -np.inf, high, high + np.log1p(np.exp(low - high)))
+def elementwise(signatures: list[str]) -> Callable[[Callable[..., float]], Callable[..., Floats]]:
+    """Make a numpy ufunc of a kernel that takes one number per argument."""
+    make: Any = numba.vectorize
+    compiled: Callable[[Callable[..., float]], Callable[..., Floats]] = make(signatures, cache=True)
+    return compiled
 
 
-def log_survival(log_d: Floats, log_alive: Floats, log_s0: Floats) -> Floats:
+@njit(cache=True, error_model="numpy")
+def log_of(x: float) -> float:
+    """ln x; -inf at 0 and NaN below, without a floating-point warning."""
+    return math.log(x) if x > 0.0 else (-math.inf if x == 0.0 else math.nan)
+
+
+@njit(cache=True, error_model="numpy")
+def log_mix(log_a: float, log_b: float) -> float:
+    """ln(e^a + e^b); -inf where both are."""
+    high, low = max(log_a, log_b), min(log_a, log_b)
+    return high if low == -math.inf else high + math.log1p(math.exp(low - high))
+
+
+@njit(cache=True, error_model="numpy")
+def survival_of(log_d: float, log_alive: float, log_s0: float) -> float:
     """ln S from ln d, ln(1 - d) and ln S0, relatively exact also where S is next to one."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        near = np.log1p(np.exp(log_alive) * np.expm1(log_s0))
-        return np.where(log_s0 > -0.7, near, log_mix(log_d, log_alive + log_s0))
+    if log_s0 > -0.7:
+        return math.log1p(math.exp(log_alive) * math.expm1(log_s0))
+    return log_mix(log_d, log_alive + log_s0)
 
 
-def compensator(log_mass: Floats, log_s_a: Floats, log_s_b: Floats) -> Floats:
+@njit(cache=True, error_model="numpy")
+def integral_of(log_mass: float, log_s_a: float, log_s_b: float) -> float:
     """Λ(a, b) from ln[S(a) - S(b)] and both survivals; no digits are lost when b - a is small."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.exp(log_mass - log_s_a)
-        return np.where(share < 0.5, -np.log1p(-share), log_s_a - log_s_b)
+    share = math.exp(log_mass - log_s_a)
+    return -math.log1p(-share) if share < 0.5 else log_s_a - log_s_b
+
+
+@njit(cache=True, error_model="numpy")
+def survival_with(defect: float, log_s0: float) -> float:
+    """`survival_of` from the defect itself; takes no logarithm that it does not need."""
+    if log_s0 > -0.7:
+        return math.log1p((1.0 - defect) * math.expm1(log_s0))
+    return log_s0 if defect == 0.0 else log_mix(math.log(defect), math.log1p(-defect) + log_s0)
+
+
+@elementwise(["float64(float64, float64, float64)"])
+def log_survival(log_d: float, log_alive: float, log_s0: float) -> float:
+    """`survival_of` for arrays that broadcast."""
+    return survival_of(log_d, log_alive, log_s0)
+
+
+@elementwise(["float64(float64, float64, float64)"])
+def compensator(log_mass: float, log_s_a: float, log_s_b: float) -> float:
+    """`integral_of` for arrays that broadcast."""
+    return integral_of(log_mass, log_s_a, log_s_b)
 
 
 def proper_share(log_alive: Floats, u: Floats) -> Floats:
     """The probability u / (1 - d) of the proper part; 1 or more where u is never reached."""
-    with np.errstate(divide="ignore"):
-        return u * np.exp(-log_alive)
+    return u * np.exp(-log_alive)

@@ -6,11 +6,42 @@ Symbols: r rate (1/s), d defect, the probability that the event never comes.
 Source: the cure model of Boag (1949), J. R. Stat. Soc. B 11, 15-53, with an exponential latency.
 """
 
+import math
+
 import numpy as np
+from numba import njit
 
 from streamrec.arrays import Floats
-from streamrec.waiting import defective
-from streamrec.waiting.defective import spread
+from streamrec.waiting.defective import elementwise, integral_of, log_of, spread, survival_with
+
+
+@njit(cache=True, error_model="numpy")
+def _survival(rate: float, defect: float, s: float) -> float:
+    return survival_with(defect, -rate * s)
+
+
+@elementwise(["float64(float64, float64, float64)"])
+def _log_survival(rate: float, defect: float, s: float) -> float:
+    return _survival(rate, defect, s)
+
+
+@elementwise(["float64(float64, float64, float64)"])
+def _log_hazard(rate: float, defect: float, s: float) -> float:
+    return math.log1p(-defect) + log_of(rate) - rate * s - _survival(rate, defect, s)
+
+
+@elementwise(["float64(float64, float64, float64, float64)"])
+def _compensator(rate: float, defect: float, a: float, b: float) -> float:
+    log_mass = math.log1p(-defect) - rate * a + log_of(-math.expm1(-rate * (b - a)))
+    return integral_of(log_mass, _survival(rate, defect, a), _survival(rate, defect, b))
+
+
+@elementwise(["float64(float64, float64, float64)"])
+def _quantile(rate: float, defect: float, u: float) -> float:
+    share = u / (1.0 - defect) if defect < 1.0 else math.inf
+    if not share < 1.0 or rate == 0.0:
+        return math.nan if math.isnan(share) else math.inf
+    return -math.log1p(-share) / rate
 
 
 class Exponential:
@@ -32,38 +63,21 @@ class Exponential:
 
     def log_survival(self, params: Floats, s: Floats) -> Floats:
         """ln S(s), in the shape of s."""
-        rate, defect = spread(params, s)
-        return self._log_survival(rate, defect, s)
+        return _log_survival(*spread(params, s), s)
 
     def log_hazard(self, params: Floats, s: Floats) -> Floats:
         """ln h(s); falls from ln[(1 - d) r] as those who stay silent turn out not to come."""
-        rate, defect = spread(params, s)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(
-                np.log1p(-defect) + np.log(rate) - rate * s - self._log_survival(rate, defect, s)
-            )
+        return _log_hazard(*spread(params, s), s)
 
     def compensator(self, params: Floats, a: Floats, b: Floats) -> Floats:
         """Λ(a, b)."""
-        rate, defect = spread(params, a)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_mass = np.log1p(-defect) - rate * a + np.log(-np.expm1(-rate * (b - a)))
-        log_s_a, log_s_b = self._log_survival(rate, defect, a), self._log_survival(rate, defect, b)
-        return defective.compensator(log_mass, log_s_a, log_s_b)
+        return _compensator(*spread(params, a), a, b)
 
     def quantile(self, params: Floats, u: Floats) -> Floats:
         """Time at which the cdf reaches u; inf from u = 1 - d on."""
-        rate, defect = spread(params, u)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = defective.proper_share(np.log1p(-defect), u)
-            return np.where(share < 1, -np.log1p(-np.minimum(share, 1)) / rate, np.inf)
+        return _quantile(*spread(params, u), u)
 
     def log_defect(self, params: Floats) -> Floats:
         """ln d, (N,)."""
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(params[:, 1]))
-
-    @staticmethod
-    def _log_survival(rate: Floats, defect: Floats, s: Floats) -> Floats:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return defective.log_survival(np.log(defect), np.log1p(-defect), -rate * s)

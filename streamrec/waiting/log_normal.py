@@ -50,7 +50,8 @@ class LogNormalMixture:
         """ln S(s), in the shape of s."""
         log_d, log_alive = self._defect(params, s)
         parts = self._parts(params)
-        return defective.log_survival(log_d, log_alive, call(normal_kernels.log_survival, parts, s))
+        log_s0 = call(normal_kernels.log_survival, parts, s)
+        return defective.log_survival(log_d, log_alive, log_s0)
 
     def log_hazard(self, params: Floats, s: Floats) -> Floats:
         """ln h(s)."""
@@ -62,7 +63,8 @@ class LogNormalMixture:
         """Λ(a, b)."""
         _, log_alive = self._defect(params, a)
         log_mass = log_alive + call(normal_kernels.log_mass, self._parts(params), a, b)
-        return defective.compensator(log_mass, self.log_survival(params, a), self.log_survival(params, b))
+        log_s_a, log_s_b = self.log_survival(params, a), self.log_survival(params, b)
+        return defective.compensator(log_mass, log_s_a, log_s_b)
 
     def quantile(self, params: Floats, u: Floats) -> Floats:
         """Time at which the cdf reaches u; inf from u = 1 - d on."""

@@ -8,11 +8,44 @@ Source: Lomax (1954), J. Am. Stat. Assoc. 49, 847-852; as a posterior predictive
 Lee (2005), Marketing Science 24, 275-284.
 """
 
+import math
+
 import numpy as np
+from numba import njit
 
 from streamrec.arrays import Floats
-from streamrec.waiting import defective
-from streamrec.waiting.defective import spread
+from streamrec.waiting.defective import elementwise, integral_of, log_of, spread, survival_with
+
+
+@njit(cache=True, error_model="numpy")
+def _survival(shape: float, scale: float, defect: float, s: float) -> float:
+    return survival_with(defect, -shape * math.log1p(s / scale))
+
+
+@elementwise(["float64(float64, float64, float64, float64)"])
+def _log_survival(shape: float, scale: float, defect: float, s: float) -> float:
+    return _survival(shape, scale, defect, s)
+
+
+@elementwise(["float64(float64, float64, float64, float64)"])
+def _log_hazard(shape: float, scale: float, defect: float, s: float) -> float:
+    log_density = log_of(shape) - math.log(scale + s) - shape * math.log1p(s / scale)
+    return math.log1p(-defect) + log_density - _survival(shape, scale, defect, s)
+
+
+@elementwise(["float64(float64, float64, float64, float64, float64)"])
+def _compensator(shape: float, scale: float, defect: float, a: float, b: float) -> float:
+    fades = log_of(-math.expm1(-shape * math.log1p((b - a) / (scale + a))))
+    log_mass = math.log1p(-defect) - shape * math.log1p(a / scale) + fades
+    return integral_of(log_mass, _survival(shape, scale, defect, a), _survival(shape, scale, defect, b))
+
+
+@elementwise(["float64(float64, float64, float64, float64)"])
+def _quantile(shape: float, scale: float, defect: float, u: float) -> float:
+    share = u / (1.0 - defect) if defect < 1.0 else math.inf
+    if not share < 1.0:
+        return math.nan if math.isnan(share) else math.inf
+    return scale * math.expm1(-math.log1p(-share) / shape)
 
 
 class Lomax:
@@ -29,41 +62,22 @@ class Lomax:
 
     def log_survival(self, params: Floats, s: Floats) -> Floats:
         """ln S(s), in the shape of s."""
-        shape, scale, defect = spread(params, s)
-        return self._log_survival(shape, scale, defect, s)
+        return _log_survival(*spread(params, s), s)
 
     def log_hazard(self, params: Floats, s: Floats) -> Floats:
         """ln h(s); without a defect α / (β + s)."""
-        shape, scale, defect = spread(params, s)
-        log_s0 = -shape * np.log1p(s / scale)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_density = np.log1p(-defect) + np.log(shape) - np.log(scale + s) + log_s0
-            return np.asarray(log_density - defective.log_survival(np.log(defect), np.log1p(-defect), log_s0))
+        return _log_hazard(*spread(params, s), s)
 
     def compensator(self, params: Floats, a: Floats, b: Floats) -> Floats:
         """Λ(a, b)."""
-        shape, scale, defect = spread(params, a)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            fades = np.log(-np.expm1(-shape * np.log1p((b - a) / (scale + a))))
-            log_mass = np.log1p(-defect) - shape * np.log1p(a / scale) + fades
-        log_s_a = self._log_survival(shape, scale, defect, a)
-        log_s_b = self._log_survival(shape, scale, defect, b)
-        return defective.compensator(log_mass, log_s_a, log_s_b)
+        return _compensator(*spread(params, a), a, b)
 
     def quantile(self, params: Floats, u: Floats) -> Floats:
         """Time at which the cdf reaches u; inf from u = 1 - d on."""
-        shape, scale, defect = spread(params, u)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            share = defective.proper_share(np.log1p(-defect), u)
-            reached = scale * np.expm1(-np.log1p(-np.minimum(share, 1)) / shape)
-            return np.where(share < 1, reached, np.inf)
+        with np.errstate(over="ignore"):
+            return _quantile(*spread(params, u), u)
 
     def log_defect(self, params: Floats) -> Floats:
         """ln d, (N,)."""
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(params[:, 2]))
-
-    @staticmethod
-    def _log_survival(shape: Floats, scale: Floats, defect: Floats, s: Floats) -> Floats:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return defective.log_survival(np.log(defect), np.log1p(-defect), -shape * np.log1p(s / scale))

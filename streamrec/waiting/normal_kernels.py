@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from streamrec.arrays import Floats
+from streamrec.waiting.defective import log_of
 
 Parts = tuple[Floats, Floats, Floats, Floats]
 """Weights (N, C+1), μ and σ (N or 1, C), rate (N,)."""
@@ -66,16 +67,13 @@ def _log_sum(terms: Floats) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def _log(x: float) -> float:
-    return math.log(x) if x > 0.0 else (-math.inf if x == 0.0 else math.nan)
-
-
-@njit(cache=True, error_model="numpy")
 def _tails(w: Floats, mu: Floats, sigma: Floats, rate: float, s: float) -> tuple[float, float]:
     """F0(s) and S0(s), each relatively exact where it is small."""
     n = len(mu)
-    below, above = -w[n] * math.expm1(-rate * s), w[n] * math.exp(-rate * s)
-    x = _log(s)
+    below = above = 0.0
+    if w[n] != 0.0:
+        below, above = -w[n] * math.expm1(-rate * s), w[n] * math.exp(-rate * s)
+    x = log_of(s)
     for c in range(n):
         z = (x - mu[c]) / sigma[c]
         tail = 0.5 * math.erfc(abs(z) * _ROOT_HALF)
@@ -99,28 +97,88 @@ def log_survival(w: Floats, mu: Floats, sigma: Floats, rate: Floats, s: Floats) 
                 out[i, t] = math.log(above)
             else:
                 for c in range(mu.shape[1]):
-                    z = (_log(s[i, t]) - mu[j, c]) / sigma[j, c]
-                    terms[c] = _log(w[i, c]) + log_upper(z)
-                terms[-1] = _log(w[i, -1]) - rate[i] * s[i, t]
+                    z = (log_of(s[i, t]) - mu[j, c]) / sigma[j, c]
+                    terms[c] = log_of(w[i, c]) + log_upper(z)
+                terms[-1] = log_of(w[i, -1]) - rate[i] * s[i, t]
                 out[i, t] = _log_sum(terms)
     return out
 
 
 @njit(cache=True, error_model="numpy")
+def _between(z: float, h: float) -> float:
+    """Q(z) - Q(z + h) as a plain number, by the forms of `log_between`; 0 where it underflows."""
+    m = z + 0.5 * h
+    if h * max(1.0, abs(m)) < 0.03:
+        q, k = m * m, h * h
+        bend = k * (q - 1.0) / 24.0 + k * k * (q * q - 6.0 * q + 3.0) / 1920.0
+        return math.exp(-0.5 * q - _LOG_ROOT_TAU) * h * (1.0 + bend)
+    if z > 0.0:
+        return 0.5 * (math.erfc(z * _ROOT_HALF) - math.erfc((z + h) * _ROOT_HALF))
+    if z + h < 0.0:
+        return 0.5 * (math.erfc(-(z + h) * _ROOT_HALF) - math.erfc(-z * _ROOT_HALF))
+    return 1.0 - 0.5 * math.erfc(-z * _ROOT_HALF) - 0.5 * math.erfc((z + h) * _ROOT_HALF)
+
+
+@njit(cache=True, error_model="numpy")
+def _density(w: Floats, mu: Floats, sigma: Floats, rate: float, s: float) -> float:
+    """f0(s) s, for s > 0; 0 where it underflows."""
+    n, x = len(mu), math.log(s)
+    total = w[n] * rate * s * math.exp(-rate * s) if w[n] != 0.0 else 0.0
+    for c in range(n):
+        z = (x - mu[c]) / sigma[c]
+        total += w[c] / sigma[c] * math.exp(-0.5 * z * z - _LOG_ROOT_TAU)
+    return total
+
+
+@njit(cache=True, error_model="numpy")
+def _mass(w: Floats, mu: Floats, sigma: Floats, rate: float, low: float, step: float) -> float:
+    """S0(low) - S0(low + step), for low > 0; 0 where it underflows."""
+    n, x, grows = len(mu), math.log(low), math.log1p(step / low)
+    total = -w[n] * math.exp(-rate * low) * math.expm1(-rate * step) if w[n] != 0.0 else 0.0
+    for c in range(n):
+        total += w[c] * _between((x - mu[c]) / sigma[c], grows / sigma[c])
+    return total
+
+
+@njit(cache=True, error_model="numpy")
+def _far_density(w: Floats, mu: Floats, sigma: Floats, rate: float, s: float, terms: Floats) -> float:
+    """ln f0 where f0 s is no float64, and at s = 0, where only the exponential counts."""
+    n, x = len(mu), log_of(s)
+    for c in range(n):
+        z = (x - mu[c]) / sigma[c]
+        shape = -0.5 * z * z - _LOG_ROOT_TAU - math.log(sigma[c]) - x
+        terms[c] = log_of(w[c]) + (shape if s > 0.0 else -math.inf)
+    terms[n] = log_of(w[n]) + log_of(rate) - rate * s
+    return _log_sum(terms)
+
+
+@njit(cache=True, error_model="numpy")
+def _far_mass(w: Floats, mu: Floats, sigma: Floats, rate: float, a: float, b: float, terms: Floats) -> float:
+    """ln[S0(a) - S0(b)] where the difference is no float64, and from a = 0."""
+    n = len(mu)
+    for c in range(n):
+        if a > 0.0:
+            step = math.log1p((b - a) / a) / sigma[c]
+            terms[c] = log_of(w[c]) + log_between((math.log(a) - mu[c]) / sigma[c], step)
+        else:
+            terms[c] = log_of(w[c]) + log_upper(-(log_of(b) - mu[c]) / sigma[c])
+    terms[n] = log_of(w[n]) - rate * a + log_of(-math.expm1(-rate * (b - a)))
+    return _log_sum(terms)
+
+
+@njit(cache=True, error_model="numpy")
 def log_density(w: Floats, mu: Floats, sigma: Floats, rate: Floats, s: Floats) -> Floats:
-    """ln f0, (N, T); at s = 0 only the exponential counts."""
+    """ln f0, (N, T)."""
     out = np.empty_like(s)
     terms = np.empty(w.shape[1])
     for i in range(s.shape[0]):
         j = i if len(mu) > 1 else 0
         for t in range(s.shape[1]):
-            x = _log(s[i, t])
-            for c in range(mu.shape[1]):
-                z = (x - mu[j, c]) / sigma[j, c]
-                shape = -0.5 * z * z - _LOG_ROOT_TAU - math.log(sigma[j, c]) - x
-                terms[c] = _log(w[i, c]) + (shape if s[i, t] > 0.0 else -math.inf)
-            terms[-1] = _log(w[i, -1]) + _log(rate[i]) - rate[i] * s[i, t]
-            out[i, t] = _log_sum(terms)
+            here = _density(w[i], mu[j], sigma[j], rate[i], s[i, t]) if s[i, t] > 0.0 else 0.0
+            if here > _TINY:
+                out[i, t] = math.log(here) - math.log(s[i, t])
+            else:
+                out[i, t] = _far_density(w[i], mu[j], sigma[j], rate[i], s[i, t], terms)
     return out
 
 
@@ -133,15 +191,11 @@ def log_mass(w: Floats, mu: Floats, sigma: Floats, rate: Floats, a: Floats, b: F
         j = i if len(mu) > 1 else 0
         for t in range(a.shape[1]):
             low, step = a[i, t], b[i, t] - a[i, t]
-            for c in range(mu.shape[1]):
-                if low > 0.0:
-                    z = (math.log(low) - mu[j, c]) / sigma[j, c]
-                    terms[c] = _log(w[i, c]) + log_between(z, math.log1p(step / low) / sigma[j, c])
-                else:
-                    z = (_log(b[i, t]) - mu[j, c]) / sigma[j, c]
-                    terms[c] = _log(w[i, c]) + log_upper(-z)
-            terms[-1] = _log(w[i, -1]) - rate[i] * low + _log(-math.expm1(-rate[i] * step))
-            out[i, t] = _log_sum(terms)
+            inside = _mass(w[i], mu[j], sigma[j], rate[i], low, step) if low > 0.0 else 0.0
+            if inside > _TINY:
+                out[i, t] = math.log(inside)
+            else:
+                out[i, t] = _far_mass(w[i], mu[j], sigma[j], rate[i], low, b[i, t], terms)
     return out
 
 
@@ -210,5 +264,7 @@ def call(kernel: Callable[..., Floats], parts: Parts, *times: Floats) -> Floats:
     array([-2.])
     """
     shape = times[0].shape
-    flat = [np.ascontiguousarray(np.broadcast_to(t, shape).reshape(shape[0], math.prod(shape[1:]))) for t in times]
+    flat = [
+        np.ascontiguousarray(np.broadcast_to(t, shape).reshape(shape[0], math.prod(shape[1:]))) for t in times
+    ]
     return kernel(*(np.ascontiguousarray(part) for part in parts), *flat).reshape(shape)
