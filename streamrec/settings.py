@@ -109,14 +109,6 @@ class CheckpointSettings(_Section):
     generations: int = Field(3, ge=3, description="Generations kept.")
 
 
-class JournalSettings(_Section):
-    """The record of what was done, in order."""
-
-    keep: Literal["generations", "all"] = Field(
-        "generations", description="Entries kept: back to the oldest generation, or all."
-    )
-
-
 class ModelsSettings(_Section):
     """Which experts run."""
 
@@ -168,7 +160,6 @@ class Settings(_Section):
     cut: CutSettings = CutSettings()
     state: StateSettings = StateSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
-    journal: JournalSettings = JournalSettings()
     models: ModelsSettings = ModelsSettings()
     forecast: ForecastSettings = ForecastSettings()
     http: HttpSettings = HttpSettings()

@@ -1,5 +1,7 @@
 """Scores of mark forecasts, kept as sums, for every scorer and every slice of the stream.
 
+A scorer that slept through an event is not scored on it: `events` says on how many it was.
+
 A rank is the average of the optimistic and the pessimistic one, so it may end in one half; a hit needs
 rank <= k, accuracy needs rank 1. `nll` is the mean of -ln p over the scored events, in nats.
 
@@ -71,12 +73,14 @@ class MarkBoard:
 
 
 def stats_of(log_score: Floats, rank: Floats, new: Bools) -> Floats:
-    """Per-event statistics in the order of STATS, (scorers, M, stats)."""
-    in_ten = rank <= 10
-    is_new = np.broadcast_to(new, rank.shape)
+    """Per-event statistics in the order of STATS, (scorers, M, stats); zeros for a scorer that slept."""
+    awake = ~np.isnan(log_score)
+    loss = np.where(awake, -log_score, 0.0)
+    rank = np.where(awake, rank, np.inf)
+    in_ten, is_new = rank <= 10, awake & new
     columns = [
-        np.ones_like(rank),
-        -log_score,
+        awake,
+        loss,
         rank <= 1,
         rank <= 5,
         in_ten,
@@ -84,7 +88,7 @@ def stats_of(log_score: Floats, rank: Floats, new: Bools) -> Floats:
         np.where(in_ten, 1.0 / rank, 0.0),
         np.where(in_ten, 1.0 / np.log2(1.0 + rank), 0.0),
         is_new,
-        np.where(is_new, -log_score, 0.0),
+        np.where(is_new, loss, 0.0),
     ]
     return np.stack([np.asarray(c, np.float64) for c in columns], axis=-1)
 

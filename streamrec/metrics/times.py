@@ -1,8 +1,8 @@
 """Scores of waiting-time forecasts, kept as sums for every scorer.
 
-All log-scores are natural logarithms of densities per second (of cells of the recorded clock, where
-it has a grid), per scored event. `open` is the sum over completed intervals of what was issued; the
-open intervals are added by whoever reports (`OpenLedger`), since they end with the clock.
+All log-scores are natural logarithms of densities per second (of cells of the recorded clock, where it has a
+grid), per scored event. A scorer that had issued nothing is not scored. The open intervals are added by
+whoever reports, since they end with the clock.
 """
 
 from collections.abc import Sequence
@@ -41,18 +41,18 @@ class TimeBoard:
         log_density_issued: Floats,
     ) -> None:
         """Add n timed sets; all but `dt` and `log_density_issued` (n,) are (scorers, n)."""
+        awake = ~np.isnan(log_issued)
+        inside = (pit >= 0.05) & (pit <= 0.95)
+        errors = np.abs(median - dt), (mean - dt) ** 2
         columns = [
-            np.ones_like(pit),
-            log_issued,
-            log_point,
-            log_arrival,
-            np.abs(median - dt),
-            (mean - dt) ** 2,
-            (pit >= 0.05) & (pit <= 0.95),
+            awake,
+            *(np.where(awake, c, 0.0) for c in (log_issued, log_point, log_arrival, *errors, inside)),
         ]
         self.sums += np.stack([np.asarray(c, np.float64).sum(axis=1) for c in columns], axis=-1)
-        bins = np.clip((pit * PIT_BINS).astype(np.int64), 0, PIT_BINS - 1)
-        self.pit += [np.bincount(index, minlength=PIT_BINS) for index in bins]
+        bins = np.where(awake, np.clip(np.nan_to_num(pit) * PIT_BINS, 0, PIT_BINS - 1), PIT_BINS).astype(
+            np.int64
+        )
+        self.pit += [np.bincount(row, minlength=PIT_BINS + 1)[:PIT_BINS] for row in bins]
         self.density += [len(dt), log_density_issued.sum()]
 
     def scalars(self) -> dict[str, Array]:

@@ -62,7 +62,7 @@ class InlineWriter:
     (True, 7, 1)
     """
 
-    def __init__(self, store: LaneStore, sync: Callable[[], None] | None = None) -> None:
+    def __init__(self, store: LaneStore, sync: Callable[[], object] | None = None) -> None:
         self.store = store
         self.sync = sync
         self.failed: DiskError | None = None
@@ -125,7 +125,7 @@ class ThreadWriter:
     sync : called in the thread before every transaction, to make the journal durable first
     """
 
-    def __init__(self, store: LaneStore, sync: Callable[[], None] | None = None) -> None:
+    def __init__(self, store: LaneStore, sync: Callable[[], object] | None = None) -> None:
         self.inner = InlineWriter(store, sync)
         self.n_skipped = 0
         self._waiting: deque[Snapshot] = deque()

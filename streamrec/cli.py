@@ -1,0 +1,230 @@
+"""The command line: one verb per thing that a person wants.
+
+Verbs import what they need when they run, so that `streamrec --help` answers at once. Every error of ours
+ends in one clear line and its exit code.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamrec.errors import StreamrecError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Streaming event sequences: what comes next and when, learned once, scored honestly.",
+)
+data = typer.Typer(no_args_is_help=True, help="Public data sets for a first try.")
+app.add_typer(data, name="data")
+
+Inputs = Annotated[
+    list[str], typer.Argument(help="CSV, JSON lines or Parquet (plain, .gz, .zst), globs, or -.")
+]
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings file (TOML).")]
+State = Annotated[Path | None, typer.Option("--state", help="Folder of the state; made if absent.")]
+UserField = Annotated[str | None, typer.Option("--user-field", help="Column of the user.")]
+MarkField = Annotated[
+    str | None, typer.Option("--mark-field", help="Column(s) of the mark, joined by a comma.")
+]
+TimeField = Annotated[str | None, typer.Option("--time-field", help="Column of the time.")]
+TimeUnit = Annotated[str | None, typer.Option("--time-unit", help="s, ms, us or ns; default s.")]
+
+
+def main() -> None:
+    """Run the command line; errors of ours become one line on stderr and an exit code."""
+    try:
+        app()
+    except StreamrecError as error:
+        print(f"streamrec: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _fields(user: str | None, mark: str | None, time: str | None, unit: str | None) -> dict[str, str | None]:
+    return {
+        "input.user_field": user,
+        "input.mark_field": mark,
+        "input.time_field": time,
+        "input.time_unit": unit,
+    }
+
+
+@app.command()
+def run(
+    inputs: Inputs,
+    config: Config = None,
+    state: State = None,
+    sink: Annotated[str, typer.Option("--sink", help="jsonl:FILE or none.")] = "none",
+    dead_letters: Annotated[
+        Path | None, typer.Option("--dead-letters", help="File for refused records.")
+    ] = None,
+    metrics_port: Annotated[int | None, typer.Option("--metrics-port", help="Serve /metrics there.")] = None,
+    user_field: UserField = None,
+    mark_field: MarkField = None,
+    time_field: TimeField = None,
+    time_unit: TimeUnit = None,
+) -> None:
+    """Stream a log through the program: forecast, learn, publish; resumes from --state.
+
+    Example: streamrec run events.csv --state runs/shop --sink jsonl:forecasts.jsonl
+    """
+    from streamrec.verbs import running
+
+    flags = _fields(user_field, mark_field, time_field, time_unit) | {"http.port": metrics_port}
+    running.run(inputs, config, flags, state, sink, dead_letters)
+
+
+@app.command()
+def evaluate(
+    inputs: Inputs,
+    config: Config = None,
+    models: Annotated[str | None, typer.Option("--models", help="Experts, joined by a comma.")] = None,
+    warmup: Annotated[float, typer.Option("--warmup", help="Events, or a share of them, not scored.")] = 0.0,
+    max_events: Annotated[
+        int | None, typer.Option("--max-events", help="Stop after so many records.")
+    ] = None,
+    ties: Annotated[
+        str | None, typer.Option("--ties", help="set, or file-order (published figures).")
+    ] = None,
+    universe: Annotated[
+        str | None, typer.Option("--universe", help="open, or known (published figures).")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures there.")] = None,
+    state: State = None,
+    user_field: UserField = None,
+    mark_field: MarkField = None,
+    time_field: TimeField = None,
+    time_unit: TimeUnit = None,
+) -> None:
+    """Score every forecast of one pass over a log, beside every model and every naive rule.
+
+    Example: streamrec evaluate events.csv --warmup 100 --json figures.json
+    """
+    from streamrec.verbs import scoring
+
+    flags = _fields(user_field, mark_field, time_field, time_unit) | {
+        "models.enabled": models.split(",") if models else None,
+        "order.ties": ties,
+        "forecast.universe": universe,
+    }
+    scoring.evaluate_files(inputs, config, flags, warmup, max_events, json_file, state)
+
+
+@app.command()
+def simulate(
+    process: Annotated[str, typer.Argument(help="hawkes, poisson, gamma-poisson, renewal or sessions.")],
+    events: Annotated[int, typer.Option("--events", min=1)] = 10_000,
+    users: Annotated[int, typer.Option("--users", min=1)] = 500,
+    marks: Annotated[int, typer.Option("--marks", min=1)] = 20,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.")] = Path("events.csv"),
+) -> None:
+    """Write a stream whose truth is known, with the score that the truth gets.
+
+    Example: streamrec simulate hawkes --events 20000 --users 500 --marks 20 --seed 1 -o hawkes.csv
+    """
+    from streamrec.verbs import making
+
+    making.simulate_file(process, events, users, marks, seed, output)
+
+
+@app.command()
+def validate(
+    inputs: Annotated[list[str] | None, typer.Argument(help="Logs to look at.")] = None,
+    config: Config = None,
+    user_field: UserField = None,
+    mark_field: MarkField = None,
+    time_field: TimeField = None,
+    time_unit: TimeUnit = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print all settings as JSON.")] = False,
+) -> None:
+    """Check a settings file, and how the records of a log are read.
+
+    Example: streamrec validate -c streamrec.toml events.csv
+    """
+    from streamrec.verbs import making
+
+    flags = _fields(user_field, mark_field, time_field, time_unit)
+    making.validate(inputs or [], config, flags, print_config)
+
+
+@app.command()
+def inspect(state: Annotated[Path, typer.Argument(help="Folder of the state.")]) -> None:
+    """Say what a state directory holds: events applied, digest, sizes, generations.
+
+    Example: streamrec inspect runs/shop
+    """
+    from streamrec.verbs import keeping
+
+    keeping.inspect(state)
+
+
+@app.command()
+def verify(
+    state: Annotated[Path, typer.Argument(help="Folder of the state.")],
+    against: Annotated[list[str], typer.Option("--against", help="The log that it was made from.")],
+    config: Config = None,
+    user_field: UserField = None,
+    mark_field: MarkField = None,
+    time_field: TimeField = None,
+    time_unit: TimeUnit = None,
+) -> None:
+    """Replay the journal against the log and compare digests, bit for bit.
+
+    Example: streamrec verify runs/shop --against events.csv
+    """
+    from streamrec.verbs import keeping
+
+    keeping.verify(state, against, config, _fields(user_field, mark_field, time_field, time_unit))
+
+
+@app.command()
+def forecast(
+    state: Annotated[Path, typer.Option("--state", help="Folder of the state.")],
+    user: Annotated[str, typer.Option("--user", help="Whose next event.")],
+    at: Annotated[float | None, typer.Option("--at", help="Time of asking, s since the epoch.")] = None,
+) -> None:
+    """Print a user's forecast as JSON, as of its last event or, with --at, given its silence since.
+
+    Example: streamrec forecast --state runs/shop --user u17 --at 1700000000
+    """
+    from streamrec.verbs import keeping
+
+    keeping.forecast(state, user, at)
+
+
+@app.command()
+def demo(state: State = None) -> None:
+    """Get MovieLens-100K (or simulate a stream) and run it with a live display; what `make run` does.
+
+    Example: streamrec demo --state runs/movielens-100k
+    """
+    from streamrec.verbs import running
+
+    running.demo(state)
+
+
+@data.command("list")
+def data_list() -> None:
+    """List the public data sets that `get` can fetch.
+
+    Example: streamrec data list
+    """
+    from streamrec.verbs import making
+
+    making.list_data()
+
+
+@data.command("get")
+def data_get(name: Annotated[str, typer.Argument(help="Name of the data set.")]) -> None:
+    """Fetch a data set and print the path of its file on the last line.
+
+    Example: streamrec data get movielens-100k
+    """
+    from streamrec.verbs import making
+
+    making.get_data(name)

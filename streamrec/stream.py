@@ -1,0 +1,102 @@
+"""Drives a source of records through a lane, cut by cut.
+
+What is read in one go (`poll_events`) changes no result: cuts close by what was read, not by how.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from streamrec.event import Event, Record
+from streamrec.eventlog.base import Codec, Place, Reject, Source
+from streamrec.lane import Lane
+from streamrec.processor import CutResult
+
+PAUSE_S = 0.02
+
+
+class Log(Protocol):
+    """A source that is also the codec of its own records (`eventlog.files`, `eventlog.memory`)."""
+
+    def seek(self, positions: Mapping[Place, int]) -> None: ...
+    def poll(self, max_records: int) -> list[Record]: ...
+    def decode_many(self, records: Sequence[Record]) -> list[Event | Reject]: ...
+    def at_end(self) -> bool: ...
+    def count(self) -> int | None: ...
+    def close(self) -> None: ...
+
+
+class Coded:
+    """A source and the codec of its records, as one log.
+
+    Parameters
+    ----------
+    source : gives records
+    codec : reads them
+    n_records : how many will come, if that is known
+    """
+
+    def __init__(self, source: Source, codec: Codec, n_records: int | None = None) -> None:
+        self.seek, self.poll, self.at_end, self.close = source.seek, source.poll, source.at_end, source.close
+        self.decode_many = codec.decode_many
+        self._n_records = n_records
+
+    def count(self) -> int | None:
+        """Records in all, None if nobody knows."""
+        return self._n_records
+
+
+class Events:
+    """A log of which at most `max_events` records are read.
+
+    Parameters
+    ----------
+    log : the source
+    max_events : records to read in all, over all runs; None for no limit
+    poll_events : records asked for at once
+    wait : called when a live source has nothing now
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        max_events: int | None = None,
+        poll_events: int = 2000,
+        wait: Callable[[], None] = lambda: time.sleep(PAUSE_S),
+    ) -> None:
+        self.log, self.max_events, self.poll_events, self.wait = log, max_events, poll_events, wait
+
+    def count(self) -> int:
+        """Records that will be read in all; 0 if nobody can know."""
+        n = self.log.count() or 0
+        return n if self.max_events is None else min(n, self.max_events)
+
+    def read(
+        self, positions: Mapping[Place, int], already: int
+    ) -> Iterator[list[tuple[Record, Event | Reject]]]:
+        """Decoded records from `positions` on; an empty list now and then while a live source is silent."""
+        self.log.seek(positions)
+        left = float("inf") if self.max_events is None else self.max_events - already
+        while left > 0:
+            records = self.log.poll(min(self.poll_events, int(min(left, self.poll_events))))
+            left -= len(records)
+            yield list(zip(records, self.log.decode_many(records), strict=True))
+            if not records and self.log.at_end():
+                return
+            if not records:
+                self.wait()
+
+
+def drive(events: Events, lane: Lane) -> Iterator[CutResult]:
+    """Read on where the lane stands, apply every cut, and flush at the end of the log.
+
+    A log in which nothing is new changes nothing.
+    """
+    cutter, read = lane.cutter, 0
+    for pairs in events.read(lane.positions, cutter.offsets_advanced):
+        read += len(pairs)
+        for cut in cutter.feed(pairs):
+            yield lane.apply(cut)
+    if read or cutter.order.n_open_marks or cutter.order.n_held:
+        for cut in cutter.finish():
+            yield lane.apply(cut)

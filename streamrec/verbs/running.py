@@ -1,0 +1,67 @@
+"""run and demo: a log through the whole program, with state, sinks and a live view."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from streamrec.errors import ConfigError
+from streamrec.evaluate import cumulative
+from streamrec.eventlog.datasets import cache_folder, get_dataset
+from streamrec.lane import Lane
+from streamrec.report import Display, score_table
+from streamrec.settings import load_settings
+from streamrec.state.writer import ThreadWriter
+from streamrec.stream import Events, drive
+from streamrec.verbs.making import simulate_file
+from streamrec.verbs.opening import outputs_of, source_of
+
+DEMO = "movielens-100k"
+
+
+def run(
+    inputs: Sequence[str],
+    config: Path | None,
+    flags: Mapping[str, Any],
+    state: Path | None,
+    sink: str,
+    dead_letters: Path | None,
+) -> None:
+    """Stream inputs through a lane and print the table at the end."""
+    console = Console(stderr=True)
+    settings = load_settings(config, flags)
+    source = source_of(inputs, settings.input)
+    lane = Lane(settings, outputs_of(sink, dead_letters))
+    if state is not None and lane.open(state, ThreadWriter):
+        console.print(f"{state}: resumed after {lane.n_events:,} events")
+    events = Events(source, poll_events=settings.cut.poll_events)
+    before = lane.n_events
+    with Display(lane, events.count(), console) as display:
+        for result in drive(events, lane):
+            display.update(result)
+    lane.close()
+    source.close()
+    _conclude(lane, before, Console())
+
+
+def _conclude(lane: Lane, before: int, console: Console) -> None:
+    bins = ", ".join(f"{name} {n:,}" for name, n in lane.cutter.bins.counts._asdict().items() if n)
+    if lane.n_events == before:
+        console.print(f"nothing is new: all records were read before ({bins})")
+    else:
+        console.print(f"read {lane.n_events - before:,} events ({bins} in all)")
+    if lane.n_events:
+        console.print(score_table(cumulative(lane.engine), f"{lane.n_events:,} events, scored as they came"))
+
+
+def demo(state: Path | None) -> None:
+    """Stream MovieLens-100K, or a simulated stream where it cannot be had."""
+    console = Console(stderr=True)
+    try:
+        path = get_dataset(DEMO, console.print)
+    except ConfigError as error:
+        console.print(f"{error}\na simulated stream is used instead")
+        path = cache_folder() / "sessions.csv"
+        simulate_file("sessions", events=100_000, users=1000, marks=500, seed=0, output=path)
+    run([str(path)], None, {}, state, "none", None)
