@@ -225,8 +225,10 @@ class Recurrent:
 
     def _stored(self, rows: Ints) -> Tensor:
         """States of rows; what broken weights wrote there counts as zero."""
-        sound = np.nan_to_num(self._column("h")[rows], nan=0.0, posinf=0.0, neginf=0.0)
-        return torch.from_numpy(sound).to(self.network.device)
+        h = self._column("h")[rows]
+        if not np.isfinite(h.sum()):
+            h = np.nan_to_num(h, nan=0.0, posinf=0.0, neginf=0.0)
+        return torch.from_numpy(h).to(self.network.device)
 
     def _features(self, dt: Array) -> Floats32:
         gaps = self.network.gaps

@@ -36,60 +36,72 @@ _LOG_ROOT_TAU = 0.5 * math.log(2.0 * math.pi)
 
 
 @njit(cache=True)
-def _add_log_survival(p: Floats, w: Floats, s: float, factor: float, grad: Floats) -> float:
-    """ln S(s) of one law; adds factor times its gradient to `grad`."""
-    c = len(w) - 1
-    s = max(s, 1e-12)
-    log_s, rate = math.log(s), math.exp(p[3 * c + 1])
-    defect = 1.0 / (1.0 + math.exp(-p[3 * c + 2]))
-    alive = 1.0 / (1.0 + math.exp(p[3 * c + 2]))
-    late = math.exp(-rate * s)
-    s0 = w[c] * late
+def _derived(p: Floats, out: Floats) -> None:
+    """Weights, 1/σ, rate, defect and 1 − defect of one law, in the places of what they come from."""
+    c = (len(p) - 3) // 3
+    top, total = p[: c + 1].max(), 0.0
+    for k in range(c + 1):
+        out[k] = math.exp(p[k] - top)
+        total += out[k]
+    for k in range(c + 1):
+        out[k] /= total
     for k in range(c):
-        s0 += w[k] * 0.5 * math.erfc((log_s - p[c + 1 + k]) * math.exp(-p[2 * c + 1 + k]) * _ROOT_HALF)
+        out[2 * c + 1 + k] = math.exp(-p[2 * c + 1 + k])
+    out[3 * c + 1] = math.exp(p[3 * c + 1])
+    out[3 * c + 2] = 1.0 / (1.0 + math.exp(-p[3 * c + 2]))
+    out[3 * c + 3] = 1.0 / (1.0 + math.exp(p[3 * c + 2]))
+
+
+@njit(cache=True)
+def _add_log_survival(p: Floats, q: Floats, s: float, factor: float, grad: Floats, upper: Floats) -> float:
+    """ln S(s) of one law p with `_derived` q; adds factor times its gradient to `grad`."""
+    c = (len(p) - 3) // 3
+    s = max(s, 1e-12)
+    log_s, rate, defect, alive = math.log(s), q[3 * c + 1], q[3 * c + 2], q[3 * c + 3]
+    late = math.exp(-rate * s)
+    s0 = q[c] * late
+    for k in range(c):
+        upper[k] = 0.5 * math.erfc((log_s - p[c + 1 + k]) * q[2 * c + 1 + k] * _ROOT_HALF)
+        s0 += q[k] * upper[k]
     total = defect + alive * s0
     scale = factor * alive / total
     for k in range(c):
-        narrow = math.exp(-p[2 * c + 1 + k])
-        z = (log_s - p[c + 1 + k]) * narrow
-        bell = w[k] * _ROOT_TAU_INVERSE * math.exp(-0.5 * z * z)
-        grad[k] += scale * w[k] * (0.5 * math.erfc(z * _ROOT_HALF) - s0)
-        grad[c + 1 + k] += scale * bell * narrow
+        z = (log_s - p[c + 1 + k]) * q[2 * c + 1 + k]
+        bell = q[k] * _ROOT_TAU_INVERSE * math.exp(-0.5 * z * z)
+        grad[k] += scale * q[k] * (upper[k] - s0)
+        grad[c + 1 + k] += scale * bell * q[2 * c + 1 + k]
         grad[2 * c + 1 + k] += scale * bell * z
-    grad[c] += scale * w[c] * (late - s0)
-    grad[3 * c + 1] -= scale * w[c] * rate * s * late
+    grad[c] += scale * q[c] * (late - s0)
+    grad[3 * c + 1] -= scale * q[c] * rate * s * late
     grad[3 * c + 2] += factor * defect * alive * (1.0 - s0) / total
     return math.log(total)
 
 
 @njit(cache=True)
-def _add_log_density(p: Floats, w: Floats, s: float, factor: float, grad: Floats) -> float:
-    """ln f(s) of one law; adds factor times its gradient to `grad`."""
-    c = len(w) - 1
+def _add_log_density(p: Floats, q: Floats, s: float, factor: float, grad: Floats, term: Floats) -> float:
+    """ln f(s) of one law p with `_derived` q; adds factor times its gradient to `grad`."""
+    c = (len(p) - 3) // 3
     s = max(s, 1e-12)
-    log_s, rate = math.log(s), math.exp(p[3 * c + 1])
-    term = np.empty(c + 1)
+    log_s, rate = math.log(s), q[3 * c + 1]
     for k in range(c):
-        z = (log_s - p[c + 1 + k]) * math.exp(-p[2 * c + 1 + k])
-        term[k] = math.log(w[k]) - 0.5 * z * z - p[2 * c + 1 + k] - log_s - _LOG_ROOT_TAU
-    term[c] = math.log(w[c]) + p[3 * c + 1] - rate * s
-    top = term.max()
-    total = 0.0
+        z = (log_s - p[c + 1 + k]) * q[2 * c + 1 + k]
+        term[k] = math.log(q[k]) - 0.5 * z * z - p[2 * c + 1 + k] - log_s - _LOG_ROOT_TAU
+    term[c] = math.log(q[c]) + p[3 * c + 1] - rate * s
+    top, total = term.max(), 0.0
     for k in range(c + 1):
-        total += math.exp(term[k] - top)
+        term[k] = math.exp(term[k] - top)
+        total += term[k]
     for k in range(c):
-        share = factor * math.exp(term[k] - top) / total
-        narrow = math.exp(-p[2 * c + 1 + k])
-        z = (log_s - p[c + 1 + k]) * narrow
-        grad[k] += share - factor * w[k]
-        grad[c + 1 + k] += share * z * narrow
+        share = factor * term[k] / total
+        z = (log_s - p[c + 1 + k]) * q[2 * c + 1 + k]
+        grad[k] += share - factor * q[k]
+        grad[c + 1 + k] += share * z * q[2 * c + 1 + k]
         grad[2 * c + 1 + k] += share * (z * z - 1.0)
-    share = factor * math.exp(term[c] - top) / total
-    grad[c] += share - factor * w[c]
+    share = factor * term[c] / total
+    grad[c] += share - factor * q[c]
     grad[3 * c + 1] += share * (1.0 - rate * s)
-    grad[3 * c + 2] -= factor / (1.0 + math.exp(-p[3 * c + 2]))
-    log_alive = -math.log1p(math.exp(p[3 * c + 2]))
-    return float(top + math.log(total) + log_alive)
+    grad[3 * c + 2] -= factor * q[3 * c + 2]
+    return float(top + math.log(total) + math.log(q[3 * c + 3]))
 
 
 @njit(cache=True)
@@ -98,26 +110,19 @@ def loss_and_gradient(
 ) -> tuple[float, Floats]:
     """Loss, and its gradient with respect to `params` (N, 3C + 3)."""
     n, width = params.shape
-    c = (width - 3) // 3
-    grad = np.zeros((n, width))
-    w = np.empty((n, c + 1))
+    grad, derived, scratch = np.zeros((n, width)), np.empty((n, width + 1)), np.empty(width // 3)
     for i in range(n):
-        top, total = params[i, : c + 1].max(), 0.0
-        for k in range(c + 1):
-            w[i, k] = math.exp(params[i, k] - top)
-            total += w[i, k]
-        for k in range(c + 1):
-            w[i, k] /= total
+        _derived(params[i], derived[i])
     loss = 0.0
     for j in range(len(wait)):
         i, f = wait[j], weight[j]
         if a[j] > 0.0:
-            loss += f * _add_log_survival(params[i], w[i], a[j], f, grad[i])
-        loss -= f * _add_log_survival(params[i], w[i], b[j], -f, grad[i])
+            loss += f * _add_log_survival(params[i], derived[i], a[j], f, grad[i], scratch)
+        loss -= f * _add_log_survival(params[i], derived[i], b[j], -f, grad[i], scratch)
     for j in range(len(events)):
         i = events[j]
-        loss -= _add_log_density(params[i], w[i], s[j], -1.0, grad[i])
-        loss += _add_log_survival(params[i], w[i], s[j], 1.0, grad[i])
+        loss -= _add_log_density(params[i], derived[i], s[j], -1.0, grad[i], scratch)
+        loss += _add_log_survival(params[i], derived[i], s[j], 1.0, grad[i], scratch)
     return loss, grad
 
 
@@ -134,7 +139,7 @@ def law_rows(raw: Floats32, mean: float, deviation: float) -> Floats:
                 base = -1.5 + 3.0 * (j - c - 1) / (c - 1) if c > 1 else -1.5
                 x = min(max(mean + deviation * (base + x), -40.0), 40.0)
             elif 2 * c < j <= 3 * c:
-                x = math.log(NARROWEST + deviation * math.exp(min(max(x, -6.0), 3.0)))
+                x = math.log(NARROWEST + deviation * math.exp(min(max(x, -6.0), 1.5)))
             elif j == 3 * c + 1:
                 x = min(max(deviation * x - mean, -40.0), 40.0)
             params[i, j] = x if raw[i, j] == raw[i, j] else np.nan
@@ -152,7 +157,7 @@ def _to_raw(raw: Floats32, params: Floats, grad: Floats, deviation: float) -> No
             if x < -12.0 or x > 12.0:
                 grad[i, j] = 0.0
             elif 2 * c < j <= 3 * c:
-                flat = x < -6.0 or x > 3.0
+                flat = x < -6.0 or x > 1.5
                 grad[i, j] *= 0.0 if flat else 1.0 - NARROWEST * math.exp(-params[i, j])
             elif c < j <= 2 * c or j == 3 * c + 1:
                 grad[i, j] *= deviation if abs(params[i, j]) < 40.0 else 0.0

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
 
 from streamrec.arrays import Floats, Floats32, Ints32
@@ -32,16 +33,24 @@ def gap_features(dt: Floats, mean: float, sd: float, floor: float) -> Floats32:
     >>> gap_features(np.array([1.0, 0.0, np.nan]), 0.0, 1.0, 1e-6)[:, -3:].tolist()
     [[0.0, 0.0, 0.0], [-3.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
-    first = np.isnan(dt)
-    z = (np.log(np.maximum(np.where(first, 1.0, dt), floor)) - mean) / sd
-    z = np.where(first, 0.0, np.clip(z, -3.0, 3.0))
-    out = np.empty((len(dt), GAP_FEATURES), np.float32)
-    knots = np.linspace(-3.0, 3.0, N_HATS)
-    out[:, :N_HATS] = np.maximum(1.0 - 2.0 * np.abs(z[:, None] - knots), 0.0) * ~first[:, None]
-    out[:, N_HATS] = z
-    out[:, N_HATS + 1] = dt == 0.0
-    out[:, N_HATS + 2] = first
+    out = np.zeros((len(dt), GAP_FEATURES), np.float32)
+    _fill_features(dt, mean, sd, floor, out)
     return out
+
+
+@njit(cache=True)
+def _fill_features(dt: Floats, mean: float, sd: float, floor: float, out: Floats32) -> None:
+    for i in range(len(dt)):
+        if np.isnan(dt[i]):
+            out[i, N_HATS + 2] = 1.0
+            continue
+        z = min(max((np.log(max(dt[i], floor)) - mean) / sd, -3.0), 3.0)
+        place = 2.0 * (z + 3.0)
+        low = min(int(place), N_HATS - 2)
+        out[i, low] = 1.0 - (place - low)
+        out[i, low + 1] = place - low
+        out[i, N_HATS] = z
+        out[i, N_HATS + 1] = 1.0 if dt[i] == 0.0 else 0.0
 
 
 def mean_embedding(rows: Tensor, ids: Ints32) -> Tensor:

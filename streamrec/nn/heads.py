@@ -21,7 +21,7 @@ from torch import Tensor
 from streamrec.arrays import Floats
 
 SHORTEST_S = 1e-12
-"""Times below count as this; survival is 1 there."""
+"""Positive times below count as this."""
 
 NARROWEST = 0.02
 """Least deviation of a component in ln s, so that no spike sits on a grid of recorded times."""
@@ -62,7 +62,7 @@ def parameters(raw: Tensor, mean: float, deviation: float) -> Tensor:
     c = (raw.shape[1] - 3) // 3
     base = torch.linspace(-1.5, 1.5, c, dtype=torch.float64, device=raw.device)
     mu = (mean + deviation * (base + raw[:, c + 1 : 2 * c + 1])).clamp(-40.0, 40.0)
-    sigma = NARROWEST + deviation * raw[:, 2 * c + 1 : 3 * c + 1].clamp(-6.0, 3.0).exp()
+    sigma = NARROWEST + deviation * raw[:, 2 * c + 1 : 3 * c + 1].clamp(-6.0, 1.5).exp()
     log_rate = (deviation * raw[:, 3 * c + 1 : 3 * c + 2] - mean).clamp(-40.0, 40.0)
     return torch.cat([raw[:, : c + 1], mu, sigma.log(), log_rate, raw[:, 3 * c + 2 :]], dim=1)
 
@@ -84,15 +84,15 @@ def mixture(params: Tensor) -> Mixture:
 
 
 def log_survival(mix: Mixture, s: Tensor) -> Tensor:
-    """ln S(s), (N,); 0 at s = 0.
+    """ln S(s), (N,); exactly 0 at s = 0.
 
     The defect's weight keeps the sum away from zero, so it needs no log-sum-exp.
     """
-    s = s.clamp(min=SHORTEST_S)
+    begun, s = s > 0.0, s.clamp(min=SHORTEST_S)
     z = (s.log()[:, None] - mix.mu) / mix.sigma
     normal = (mix.log_weight.exp() * torch.erfc(z * 0.7071067811865476)).sum(dim=1) * 0.5
     exponential = (mix.log_exponential - mix.log_rate.exp() * s).exp()
-    return (normal + exponential + mix.log_defect.exp()).log()
+    return (normal + exponential + mix.log_defect.exp()).log() * begun
 
 
 def log_density(mix: Mixture, s: Tensor) -> Tensor:

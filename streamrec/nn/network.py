@@ -127,8 +127,9 @@ class Network:
             torch.from_numpy(index).to(self.device) for index in (work.arrival, work.target_set, work.target)
         )
         offset = torch.from_numpy(work.offset).to(self.device)
-        logits = torch.addmm(offset + bias, states[arrival], leave.T)
-        return waiting, -torch.log_softmax(logits, dim=1)[target_set, target]
+        logits = torch.addmm(offset + bias, states.index_select(0, arrival), leave.T)
+        log_p = torch.log_softmax(logits, dim=1).index_select(0, target_set)
+        return waiting, -log_p.gather(1, target[:, None])[:, 0]
 
     def backward(self, waiting: Tensor, marks: Tensor, sets: int, moved: bool) -> None:
         """Leave the gradient of the mean loss per set; carry the waiting part if time stood still."""

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrec.arrays import Floats, Ints
-from streamrec.batch import N_LAST, Batch, gap_bucket
-from streamrec.models.base import Context
+from streamrec.batch import N_LAST, Batch, MarkLists, gap_bucket
+from streamrec.models.base import Context, Walk
+from streamrec.models.recurrent import Recurrent
 from streamrec.state.columns import Columns
 
 
@@ -90,3 +91,58 @@ def _interned(mark: Ints, row: Ints, time: Floats) -> Ints:
     out = np.empty(len(mark), np.int64)
     out[order] = rank[inverse]
     return out
+
+
+class Answers(NamedTuple):
+    """What a model said over a stream: law parameters by set, and the walks."""
+
+    issued: Floats
+    arrival: Floats
+    walks: list[Walk]
+
+
+def run(model: Recurrent, stream: Stream, cut: int, partitions: int = 1, learn: bool = True) -> Answers:
+    """Walk, and learn, a stream in cuts."""
+    walks = []
+    for _, batch in Cutter(stream, partitions).cuts(cut):
+        walks.append(model.walk(batch))
+        if learn:
+            model.learn(batch)
+    issued, arrival = (
+        np.concatenate([w for walk in walks if (w := getattr(walk, name)) is not None])
+        for name in ("wait_issued", "wait_arrival")
+    )
+    return Answers(issued, arrival, walks)
+
+
+def dense_marks(lists: MarkLists, n: int) -> Floats:
+    """Listed masses as a matrix, (F, n)."""
+    out = np.zeros((len(lists.start) - 1, n))
+    out[np.repeat(np.arange(len(out)), np.diff(lists.start)), lists.mark] = lists.p
+    return out
+
+
+def gains(
+    model: Recurrent, stream: Stream, answers: Answers, params: Floats, rate: float
+) -> tuple[Floats, Floats]:
+    """ln(model / Poisson of `rate`) of every completed wait, by its last set, and of those open at the end.
+
+    `params` are the rows of the law that each completed wait is scored with, by the set that ended it;
+    open waits are scored with what was issued. NaN where a set ended no wait.
+    """
+    previous, law = Cutter(stream).previous, model.law
+    ended = previous >= 0
+    dt = np.where(ended, stream.time - stream.time[np.maximum(previous, 0)], 1.0)
+    log_f = law.log_hazard(params, dt) + law.log_survival(params, dt)
+    completed = np.where(ended, log_f - (np.log(rate) - rate * dt), np.nan)
+    last = np.setdiff1d(np.arange(stream.n), previous)
+    idle = stream.time[-1] - stream.time[last]
+    left_open = np.full(stream.n, np.nan)
+    left_open[last] = law.log_survival(answers.issued[last], idle) + rate * idle
+    return completed, left_open
+
+
+def scored_with_issued(stream: Stream, answers: Answers) -> Floats:
+    """Rows of the law that were issued when the wait that each set ended began."""
+    rows: Floats = answers.issued[np.maximum(Cutter(stream).previous, 0)]
+    return rows
