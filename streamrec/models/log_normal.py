@@ -1,16 +1,19 @@
 """Time to the next set by the last mark and the last gap: a histogram of ln s, made smooth.
 
-    hazard of a bin   h_c[j] = (E_c[j] + κ) / (X_c[j] + κ / h_parent[j])
-    contexts c        (last mark, gap bucket) -> (last mark) -> all;  all -> q / width[j], κ = 1
-    mass of a bin     m[j] = S[j] (1 - e^{-h[j] width[j]}),   S[j+1] = S[j] e^{-h[j] width[j]}
+    tested in a bin   N_c[j] = E_c[j] + X_c[j] / width[j]
+    chance of a bin   q_c[j] = (E_c[j] + κ q_parent[j]) / (N_c[j] + κ)
+    contexts c        (last mark, gap bucket) -> (last mark) -> all;  all -> q = 0.02 with κ = 1
+    mass of a bin     m[j] = S[j] q[j],   S[j+1] = S[j] (1 - q[j])
     law               Σ_k w_k LogNormal(centre of bin k, σ) and the defect d = S[beyond the last bin]
 
-Symbols: E_c[j] waits of context c that ended in bin j of elapsed time, X_c[j] person-seconds at risk
-there, open waits included up to the clocks; S product-limit survival; q = 0.02 the chance that a wait
-ends in a bin that nobody ever reached, so that unseen times keep mass and do not take it all.
+Symbols: E_c[j] waits of context c that ended in bin j of elapsed time; X_c[j] person-seconds at risk
+there of all other waits, those open now included up to the clocks, so X / width is the number of waits
+that have passed the bin and the shares of those that are in it; S product-limit survival. Unlike
+E / exposure this does not assume that the hazard is constant in a bin a factor 2.15 wide. Bins that
+nobody ever reached keep a chance of 0.02 each; the rest of the survival beyond them is the defect.
 
 A component that reaches into neighbouring bins would blur the histogram; so the weights are those
-under which the mixture itself has about the bins' masses: they begin as m and take two steps
+under which the mixture itself has about the bins' masses: they begin as m and take three steps
 
     w_k <- w_k Σ_j G[j, k] m_j / Σ_l G[j, l] w_l        G[j, k] mass of component k in bin j.
 
@@ -18,9 +21,9 @@ Contexts live in buckets of 8 slots found by a 64-bit hash of the mark's bytes a
 a bucket is full its least recently used context makes room, the 7 others stay, and it is counted. Users
 that wait in a context remember its slot and generation: if it went, they go on in the parents alone.
 
-Source: product-limit: Kaplan and Meier (1958), J. Am. Stat. Assoc. 53, 457-481; shrinkage of rates to a
-Gamma prior: Clayton and Kaldor (1987), Biometrics 43, 671-681; the steps: Richardson (1972), J. Opt.
-Soc. Am. 62, 55-59, which are EM for the weights. Departure: one κ for all bins and levels.
+Source: product-limit: Kaplan and Meier (1958), J. Am. Stat. Assoc. 53, 457-481; Beta priors for its
+chances: Hjort (1990), Ann. Stat. 18, 1259-1294; the steps: Richardson (1972), J. Opt. Soc. Am. 62,
+55-59, which are EM for the weights. Departure: one κ for all bins and levels.
 """
 
 import math
@@ -36,34 +39,33 @@ from streamrec.errors import ConfigError
 from streamrec.models.base import Context, Walk
 from streamrec.state.columns import Column, Columns
 from streamrec.waiting.dictionary import Dictionary
-from streamrec.waiting.exposure import enter, exposed, leave
+from streamrec.waiting.exposure import enter, leave
 from streamrec.waiting.risk import EDGES, N_BINS, N_EDGES, ops_for, queue_of
 
 WAYS = 8
 """Slots of a bucket."""
-SIGMA = 0.4
-"""Width of the components, ln seconds: about half a bin, flat to 1 % where the masses are equal."""
+SIGMA = 0.35
+"""Width of the components, ln seconds: a little less than half a bin."""
 UNSEEN = 0.02
-"""q, see above."""
-REACH = 2
-"""Bins on either side that a component reaches."""
+"""Chance that a wait ends in a bin that nobody has reached."""
 CENTRES: Floats = (np.log(EDGES) - np.log(10.0) / 6.0).astype(np.float64)
 """Logarithms of the geometric middle of bins 0 to 40; bin 0 is taken as wide as the others."""
 WIDTHS: Floats = np.diff(EDGES, prepend=0.0)
+STARTS: Floats = np.concatenate([[0.0], EDGES])
 
 Rows = tuple[Ints32, Ints32]
 Contexts = tuple[Hashes, Ints, Ints32, Floats, Floats, Bytes8]
 Waiting = tuple[Ints32, Floats, Bytes8]
 
 
-def _blur() -> Floats:
-    """G[j, k - j + REACH]: mass of component k in bin j; the last bins in reach get what is beyond."""
-    sides = np.concatenate([[-np.inf], np.arange(-REACH, REACH) + 0.5, [np.inf]]) * np.log(10.0) / 3.0
-    below = np.array([0.5 * math.erfc(-x / (SIGMA * math.sqrt(2.0))) for x in sides])
-    return np.tile(np.diff(below)[::-1], (N_EDGES, 1))
+def _blur() -> tuple[float, float, float]:
+    """Mass of a component in its own bin, in a neighbour, and beyond that neighbour's far edge."""
+    step = math.log(10.0) / 3.0 / (SIGMA * math.sqrt(2.0))
+    inner, outer = 0.5 * math.erfc(0.5 * step), 0.5 * math.erfc(1.5 * step)
+    return 1.0 - 2.0 * inner, inner - outer, outer
 
 
-BLUR = _blur()
+OWN, NEXT, FAR = _blur()
 
 
 @njit(cache=True)
@@ -105,112 +107,124 @@ def _slot(key: Any, stamp: int, contexts: Contexts, waiting: Waiting, count: Int
 
 
 @njit(cache=True, inline="always")
-def _level(r: int, level: int, rows: Rows, generation: Ints32) -> int:
+def _level(r: int, level: int, slot_of: Ints32, born: Ints32, generation: Ints32) -> int:
     """Slot in which a row waits at a level (0 the mark, 1 mark and gap); -1 if it is gone or was never."""
-    slot = rows[0][r, level]
-    return slot if slot >= 0 and generation[slot] == rows[1][r, level] else -1
+    slot = slot_of[r, level]
+    return slot if slot >= 0 and generation[slot] == born[r, level] else -1
 
 
 @njit(cache=True)
 def _move(
-    r: int, p: int, a: int, b: int, time: float, rows: Rows, contexts: Contexts, waiting: Waiting
-) -> None:
-    """A row leaves bin a and enters bin b in its contexts; -1 stands for not at risk."""
-    generation, person_time, touched = contexts[2], contexts[4], contexts[5]
-    n, since, changed = waiting
+    r: int, p: int, a: int, b: int, time: float, slot_of: Ints32, born: Ints32, generation: Ints32,
+    person_time: Floats, touched: Bytes8, n: Ints32, since: Floats, changed: Bytes8,
+) -> None:  # fmt: skip
+    """A row leaves bin a and enters bin b in all its contexts; -1 stands for not at risk."""
     slots = len(generation)
     for level in range(-1, 2):
-        slot = slots - 1 if level < 0 else _level(r, level, rows, generation)
-        if slot < 0:
-            continue
-        cell = p * slots + slot
-        if a >= 0:
-            leave(n, since, person_time, cell, slot, a, time)
-        if b >= 0:
-            enter(n, since, person_time, cell, slot, b, time)
-        touched[slot], changed[cell] = 1, 1
+        slot = slots - 1 if level < 0 else _level(r, level, slot_of, born, generation)
+        if slot >= 0:
+            cell = p * slots + slot
+            if a >= 0:
+                leave(n, since, person_time, cell, slot, a, time)
+            if b >= 0:
+                enter(n, since, person_time, cell, slot, b, time)
+            touched[slot], changed[cell] = 1, 1
+
+
+@njit(cache=True, error_model="numpy")
+def _shrink(
+    n: Ints32, since: Floats, person_time: Floats, events: Floats, slot: int, prior: float, clocks: Floats,
+    q: Floats, x: Floats,
+) -> None:  # fmt: skip
+    """Chances of a context, shrunk to those of its parent in q (bins,), which they replace; x is scratch."""
+    for j in range(N_EDGES):
+        x[j] = person_time[slot, j]
+    for p in range(len(clocks)):
+        cell, clock = p * len(events) + slot, clocks[p]
+        if clock > -np.inf:
+            for j in range(N_EDGES):
+                x[j] += n[cell, j] * (clock - since[cell, j])
+    for j in range(N_EDGES):
+        tested = events[slot, j] + max(x[j], 0.0) / WIDTHS[j]
+        q[j] = (events[slot, j] + prior * q[j]) / (tested + prior)
 
 
 @njit(cache=True)
-def _masses(
-    r: int, prior: float, clocks: Floats, rows: Rows, contexts: Contexts, waiting: Waiting, out: Floats
-) -> None:
+def _masses(q: Floats, out: Floats) -> None:
     """Product-limit masses of the bins and the survival beyond them, into out (bins,)."""
-    generation, events, person_time = contexts[2], contexts[3], contexts[4]
-    n, since, slots = waiting[0], waiting[1], len(generation)
-    mark, both = _level(r, 0, rows, generation), _level(r, 1, rows, generation)
     alive = 1.0
     for j in range(N_EDGES):
-        x = exposed(n, since, person_time, slots, slots - 1, j, clocks)
-        h = (events[slots - 1, j] + UNSEEN) / (x + WIDTHS[j])
-        if mark >= 0:
-            x = exposed(n, since, person_time, slots, mark, j, clocks)
-            h = (events[mark, j] + prior) / (x + prior / h)
-        if both >= 0:
-            x = exposed(n, since, person_time, slots, both, j, clocks)
-            h = (events[both, j] + prior) / (x + prior / h)
-        ends = -math.expm1(-h * WIDTHS[j])
-        out[j] = alive * ends
-        alive *= 1.0 - ends
+        out[j] = alive * q[j]
+        alive *= 1.0 - q[j]
     out[N_EDGES] = min(max(alive, 1e-12), 1.0 - 1e-9)
 
 
-@njit(cache=True)
-def _sharpen(out: Floats, kept: Floats) -> None:
-    """Two steps from the bins' masses (K,) towards weights whose mixture has these masses."""
-    kept[:] = out[:N_EDGES]
-    factor = np.empty(N_EDGES)
-    for _ in range(2):
-        for j in range(N_EDGES):
-            blurred = 0.0
-            for k in range(max(j - REACH, 0), min(j + REACH + 1, N_EDGES)):
-                blurred += BLUR[j, k - j + REACH] * out[k]
-            factor[j] = kept[j] / blurred if blurred > 0.0 else 0.0
-        for k in range(N_EDGES):
-            gain = 0.0
-            for j in range(max(k - REACH, 0), min(k + REACH + 1, N_EDGES)):
-                gain += BLUR[j, k - j + REACH] * factor[j]
-            out[k] *= gain
+@njit(cache=True, error_model="numpy")
+def _sharpen(out: Floats, w: Floats, ratio: Floats) -> None:
+    """Three steps from the bins' masses (K,) towards weights whose mixture has these masses.
+
+    w and ratio are scratch, (K + 4,), with two zeros on either side.
+    """
+    w[2:-2] = out[:N_EDGES]
+    for _ in range(3):
+        for k in range(2, N_EDGES + 2):
+            blurred = OWN * w[k] + NEXT * (w[k - 1] + w[k + 1]) + FAR * (w[k - 2] + w[k + 2])
+            ratio[k] = out[k - 2] / (blurred + 1e-300)
+        for k in range(2, N_EDGES + 2):
+            near, far = ratio[k - 1] + ratio[k + 1], ratio[k - 2] + ratio[k + 2]
+            w[k] *= OWN * ratio[k] + NEXT * near + FAR * far
+    out[:N_EDGES] = w[2:-2]
 
 
-@njit(cache=True)
-def _settle(
-    s: int, r: int, stamp: int, mark: int, gap: int, rows: Rows, row_touched: Bytes8, contexts: Contexts,
-    waiting: Waiting, count: Ints,
+@njit(cache=True, error_model="numpy")
+def _answer(
+    mark: int, both: int, prior: float, clocks: Floats, person_time: Floats, events: Floats, n: Ints32,
+    since: Floats, scratch: Floats, out: Floats,
 ) -> None:  # fmt: skip
-    """Put a row into the contexts of its set."""
-    for level in range(2):
-        slot = _slot(_key(mark, -2 if level == 0 else gap), stamp, contexts, waiting, count)
-        rows[0][r, level], rows[1][r, level] = slot, contexts[2][slot]
-    row_touched[r] = 1
+    """Parameters of the law of a wait in two contexts (-1 none) as they stand, into out (width,)."""
+    q, x = scratch[0], scratch[3]
+    q[:] = UNSEEN
+    _shrink(n, since, person_time, events, len(events) - 1, 1.0, clocks, q, x)
+    if mark >= 0:
+        _shrink(n, since, person_time, events, mark, prior, clocks, q, x)
+    if both >= 0:
+        _shrink(n, since, person_time, events, both, prior, clocks, q, x)
+    _masses(q, out)
+    _sharpen(out, scratch[1], scratch[2])
 
 
 @njit(cache=True)
 def _walk(
     timed: Bools, marks: Ints32, hashes: Hashes, gaps: Ints32, serial: int, sets: Ints32, op_rows: Ints32,
-    part: Ints32, source: Array, target: Array, time: Floats, clocks: Floats, prior: float, rows: Rows,
-    row_touched: Bytes8, contexts: Contexts, waiting: Waiting, count: Ints, arrival: Floats, issued: Floats,
+    part: Ints32, source: Array, target: Array, time: Floats, elapsed: Floats, clocks: Floats,
+    prior: float, rows: Rows, row_touched: Bytes8, contexts: Contexts, waiting: Waiting, count: Ints,
+    arrival: Floats, issued: Floats,
 ) -> None:  # fmt: skip
-    kept = np.empty(N_EDGES)
+    slot_of, born = rows
+    _, _, generation, events, person_time, touched = contexts
+    n, since, changed = waiting
+    scratch = np.zeros((4, N_EDGES + 4))
     for i in range(len(sets)):
-        s, r, p, a, b = sets[i], op_rows[i], part[i], source[i], target[i]
+        s, r, p, a, b, t = sets[i], op_rows[i], part[i], source[i], target[i], time[i]
         if s < 0:
-            _move(r, p, a, b, time[i], rows, contexts, waiting)
+            _move(r, p, a, b, t, slot_of, born, generation, person_time, touched, n, since, changed)
             continue
-        clocks[p] = max(clocks[p], time[i])
-        _masses(r, prior, clocks, rows, contexts, waiting, arrival[s])
-        _sharpen(arrival[s], kept)
+        clocks[p] = max(clocks[p], t)
+        mark = _level(r, 0, slot_of, born, generation)
+        both = _level(r, 1, slot_of, born, generation)
+        _answer(mark, both, prior, clocks, person_time, events, n, since, scratch, arrival[s])
         if timed[s] and a >= 0:
-            contexts[3][-1, a] += 1.0
-            for level in range(2):
-                slot = _level(r, level, rows, contexts[2])
+            for slot in (len(events) - 1, mark, both):
                 if slot >= 0:
-                    contexts[3][slot, a] += 1.0
-        _move(r, p, a, -1, time[i], rows, contexts, waiting)
-        _settle(s, r, serial + s, hashes[marks[s]], gaps[s], rows, row_touched, contexts, waiting, count)
-        _move(r, p, -1, b, time[i], rows, contexts, waiting)
-        _masses(r, prior, clocks, rows, contexts, waiting, issued[s])
-        _sharpen(issued[s], kept)
+                    events[slot, a] += 1.0
+                    person_time[slot, a] -= elapsed[i] - STARTS[a]
+        _move(r, p, a, -1, t, slot_of, born, generation, person_time, touched, n, since, changed)
+        mark = _slot(_key(hashes[marks[s]], -2), serial + s, contexts, waiting, count)
+        both = _slot(_key(hashes[marks[s]], gaps[s]), serial + s, contexts, waiting, count)
+        slot_of[r, 0], born[r, 0], slot_of[r, 1], born[r, 1] = mark, generation[mark], both, generation[both]
+        row_touched[r] = 1
+        _move(r, p, -1, b, t, slot_of, born, generation, person_time, touched, n, since, changed)
+        _answer(mark, both, prior, clocks, person_time, events, n, since, scratch, issued[s])
 
 
 @njit(cache=True)
@@ -224,9 +238,14 @@ def _withdraw(
     waiting: Waiting,
 ) -> None:
     """Dropped rows leave their contexts and forget them."""
+    slot_of, born = rows
     for i in range(len(op_rows)):
-        _move(op_rows[i], part[i], source[i], -1, time[i], rows, contexts, waiting)
-        rows[0][op_rows[i]] = -1
+        r = op_rows[i]
+        _move(
+            r, part[i], source[i], -1, time[i], slot_of, born, contexts[2], contexts[4], contexts[5],
+            waiting[0], waiting[1], waiting[2],
+        )  # fmt: skip
+        slot_of[r] = -1
 
 
 class LogNormal:
@@ -238,7 +257,7 @@ class LogNormal:
     ----------
     context : name, arena (columns `<name>.*`), risk queue
     slots : contexts kept; a multiple of 8
-    prior : κ, events that a parent's hazard is worth in every bin; positive
+    prior : κ, waits that a parent's chances are worth in every bin; positive
 
     Raises
     ------
@@ -297,8 +316,9 @@ class LogNormal:
         rows, contexts, waiting = self._state()
         _walk(
             batch.timed, np.ascontiguousarray(batch.after[:, 0]), batch.hashes, batch.gap, batch.serial,
-            ops.set, ops.row, ops.partition, ops.source, ops.target, ops.time, ops.clocks.copy(), self.prior,
-            rows, self.arena.touched, contexts, waiting, self.count, arrival, issued,
+            ops.set, ops.row, ops.partition, ops.source, ops.target, ops.time, ops.elapsed,
+            ops.clocks.copy(), self.prior, rows, self.arena.touched, contexts, waiting, self.count,
+            arrival, issued,
         )  # fmt: skip
         return Walk(wait_issued=issued, wait_arrival=arrival)
 

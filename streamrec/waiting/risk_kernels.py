@@ -97,19 +97,20 @@ def _drain(
     p: int, clock: float, last: int, limits: Floats, entry: Floats, index: Any, ops: Any, i: int
 ) -> int:
     """Let every user of the partition that is due cross its next edge, in order of time."""
-    after, finger, due = index[1], index[3], index[4]
-    while i < len(ops[0]) - SLACK:
-        j = 0
-        for k in range(1, len(limits)):
-            if due[p, k] < due[p, j]:
-                j = k
-        if not due[p, j] <= clock:
+    after, finger, due = index[1], index[3][p], index[4][p]
+    room = len(ops[0]) - SLACK
+    while i < room:
+        j, low = 0, due[0]
+        for k in range(1, len(due)):
+            if due[k] < low:
+                j, low = k, due[k]
+        if not low <= clock:
             break
-        r = finger[p, j]
-        i = _put(ops, i, -1, r, p, j, _bin(j + 1, last), due[p, j], limits[j])
+        r = finger[j]
+        i = _put(ops, i, -1, r, p, j, _bin(j + 1, last), low, limits[j])
         x = after[r]
-        finger[p, j] = x
-        due[p, j] = np.inf if x < 0 else entry[x] + limits[j]
+        finger[j] = x
+        due[j] = np.inf if x < 0 else entry[x] + limits[j]
         if j + 1 == last:
             _unlink(r, p, index, entry, limits)
     return i
