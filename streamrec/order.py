@@ -261,9 +261,7 @@ class Order:
         opened = clock.open
         while opened and opened[0][0] < time:
             entry = heappop(opened)
-            if (
-                self._open.get(entry[2]) is entry
-            ):  # else it was closed at max_tie_marks, and stayed in the heap
+            if self._open.get(entry[2]) is entry:  # else it closed at max_tie_marks
                 self._release(entry)
 
     def _force_open(self, clock: _Clock) -> None:

@@ -312,3 +312,19 @@ def test_an_entry_of_a_later_version_is_refused_by_name(tmp_path: Path) -> None:
     write(tmp_path, [ENTRIES[0], Later("clicks", 0, 1.0)])
     with pytest.raises(CorruptStateError, match="of a kind that this version does not know"):
         entries_of(tmp_path)
+
+
+def test_a_torn_tail_of_a_pruned_file_is_noted_and_cut_off(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal.open(tmp_path, 1)
+    positions = [journal.append(entry) for entry in ENTRIES[:4]]
+    journal.prune(positions[1])
+    journal.close()
+    path = journal_path(tmp_path, 1)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert entries_of(tmp_path, since=positions[1]) == ENTRIES[2:3]
+    assert "torn at byte" in caplog.text
+    journal = Journal.open(tmp_path, 1)
+    assert (journal.position, "torn tail of" in caplog.text) == (positions[2], True)
+    assert path.stat().st_size == journal.position.offset - positions[1].offset + 32
