@@ -23,7 +23,7 @@ import numpy as np
 
 from streamrec.arrays import Array, Floats, Floats32, Ints
 from streamrec.batch import Batch
-from streamrec.errors import ConfigError, InvariantError
+from streamrec.errors import ConfigError, InvariantError, StateError
 from streamrec.mixture import waiting_table, waiting_weights
 from streamrec.mixture.waiting_table import Published
 from streamrec.models.base import Law, Walk
@@ -248,7 +248,18 @@ class WaitingMixture:
         return {"counts": self.counts.copy(), **clock}
 
     def load_scalars(self, arrays: Mapping[str, Array]) -> None:
-        """Take back what `scalars` gave."""
+        """Take back what `scalars` gave.
+
+        Raises
+        ------
+        StateError
+            If the state is that of another number of experts.
+        """
+        if arrays["counts"].shape != self.counts.shape:
+            raise StateError(
+                f"waiting mixture: the state has {len(arrays['counts'])} experts, the settings "
+                f"{self.n_experts}: start with the models that the state was made with"
+            )
         self.counts = np.array(arrays["counts"], np.float64)
         clock = {name[6:]: array for name, array in arrays.items() if name.startswith("clock.")}
         self.resolution.load_scalars(clock)
@@ -292,6 +303,8 @@ class WaitingMixture:
         n = len(dt)
         on_grid, delta = np.tile(to_grid(dt, scored.delta), 2), np.tile(scored.delta, 2)
         found = np.empty((4, len(self.laws), n))
+        if not n:
+            return found
         for k, (law, params) in enumerate(self._split(np.concatenate([scored.params, arrival]))):
             both = score(law, params, on_grid, delta)
             found[:, k] = both.cell[:n], both.point[:n], both.cell[n:], both.pit[:n]

@@ -89,6 +89,8 @@ class Published:
     mean : (N,) s, given an event within the horizon
     never : (N,) probability of no event within the horizon
     interval : (N, 2) s, 5 % and 95 % quantile of the full law; inf where it is not reached
+
+    All numbers of a row are NaN where every expert was asleep.
     """
 
     edges_s: Floats

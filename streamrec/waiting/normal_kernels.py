@@ -255,7 +255,7 @@ def _solve(w: Floats, mu: Floats, sigma: Floats, rate: float, p: float) -> float
 
 
 def call(kernel: Callable[..., Floats], parts: Parts, *times: Floats) -> Floats:
-    """Run a kernel on times (N,) or (N, T); the answer has the shape of the first of them.
+    """Run a kernel on times (N,) or (N, T); the answer has the shape of the first; all are of one shape.
 
     Examples
     --------
@@ -264,7 +264,5 @@ def call(kernel: Callable[..., Floats], parts: Parts, *times: Floats) -> Floats:
     array([-2.])
     """
     shape = times[0].shape
-    flat = [
-        np.ascontiguousarray(np.broadcast_to(t, shape).reshape(shape[0], math.prod(shape[1:]))) for t in times
-    ]
+    flat = [np.ascontiguousarray(t.reshape(shape[0], math.prod(shape[1:]))) for t in times]
     return kernel(*(np.ascontiguousarray(part) for part in parts), *flat).reshape(shape)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from waiting_streams import EXPERTS, NAIVE, Stream, batches, fresh, random_stream, run, sets_of
 
 from streamrec.arrays import Floats
-from streamrec.errors import ConfigError, InvariantError
+from streamrec.errors import ConfigError, InvariantError, StateError
 from streamrec.mixture.waiting import Named, WaitingMixture, WaitScores
 from streamrec.mixture.waiting_weights import FLOOR
 from streamrec.models.base import Walk
@@ -305,6 +305,40 @@ def test_the_state_survives_a_round_trip() -> None:
         np.testing.assert_array_equal(whole(found, field), whole(wanted, field))
 
 
+def test_published_numbers_are_in_order_and_within_their_bounds() -> None:
+    scores = run(fresh(30), random_stream(400, 30, 17), 128)
+    for published in (cut.published for cut in scores):
+        assert (np.diff(published.quantiles, axis=1) >= 0).all()
+        assert (published.quantiles[:, -1] <= published.edges_s[-1]).all()
+        assert (published.rates > 0).all() and (published.tail > 0).all()
+        assert ((published.never >= 0) & (published.never <= 1)).all()
+        np.testing.assert_allclose(published.within(published.edges_s[-1]), 1 - published.never, rtol=1e-4)
+        full = np.column_stack([published.interval[:, 0], published.quantiles[:, 0]])
+        assert (full[:, 0] >= full[:, 1] * (1 - 1e-9)).all()
+        assert (published.interval[:, 1] >= published.quantiles[:, -1] * (1 - 1e-9)).all()
+
+
+def test_a_user_who_is_forgotten_starts_from_the_prior_again() -> None:
+    stream = random_stream(100, 5, 18)
+    mixture = fresh(5)
+    run(mixture, stream, 50)
+    mixture.arena.reset(np.array([2]))
+    assert np.isnan(mixture.open_rows(np.array([2]), np.array([5.0]))).all()
+    assert (mixture.open_score(np.array([2]), np.array([5.0])) == 0).all()
+    log_w0 = mixture.log_prior()
+    batch, walks = next(batches(Stream(np.array([2]), stream.time[-1:] + 9, *_one_set(stream)), 1))
+    np.testing.assert_allclose(mixture.step(batch, walks).log_weights[0], log_w0, rtol=1e-12)
+
+
+def _one_set(stream: Stream) -> tuple[list[Floats], list[Floats]]:
+    return [part[:1] for part in stream.issued], [part[:1] for part in stream.arrival]
+
+
+def test_the_state_of_other_experts_is_refused() -> None:
+    with pytest.raises(StateError, match="the state has 2 experts, the settings 6"):
+        fresh(1).load_scalars(fresh(1, TWO, []).scalars())
+
+
 def test_wrong_walks_and_names_are_refused() -> None:
     batch, walks = next(batches(random_stream(10, 3, 15), 10))
     with pytest.raises(InvariantError, match=r"lomax: expected \(10, 3\) parameters, got \(10, 2\)"):
@@ -315,3 +349,18 @@ def test_wrong_walks_and_names_are_refused() -> None:
         fresh(3, TWO, TWO)
     with pytest.raises(ConfigError, match="forecast_horizon_s"):
         WaitingMixture(Columns(1, {}), TWO, [], horizon_s=0.5)
+
+
+def test_the_pit_of_the_true_law_is_uniform() -> None:
+    rng = np.random.default_rng(19)
+    n, rate = 4000, 0.5
+    gaps = np.maximum(np.round(rng.exponential(1 / rate, n), 3), 0.001)
+    params = [np.tile([rate, 0.0], (n, 1))]
+    stream = Stream(np.zeros(n, np.int64), 1e6 + np.cumsum(gaps), params, params)
+    scores = run(fresh(1, TWO[:1], []), stream, 128)
+    assert whole(scores, "delta")[-1] == 1e-3
+    pit = np.sort(whole(scores, "pit")[0, 1:])
+    distance = np.abs(pit - (np.arange(n - 1) + 0.5) / (n - 1)).max()
+    assert distance < 1.95 / np.sqrt(n)  # Kolmogorov-Smirnov at 0.1 %
+    entropy = np.log(rate) - 1
+    assert abs(whole(scores, "log_issued")[0, 1:].mean() - entropy) < 4 / np.sqrt(n)
