@@ -26,7 +26,7 @@ from streamrec.arrays import Array, Floats, Ints, Ints32
 from streamrec.batch import Batch
 from streamrec.errors import ConfigError, InvariantError
 from streamrec.state.columns import Column, Columns
-from streamrec.waiting.risk_kernels import give_up, walk
+from streamrec.waiting.risk_kernels import BLOCK, give_up, walk
 
 N_EDGES = 41
 EDGES: Floats = 10.0 ** (np.arange(N_EDGES) / 3.0 - 4.0)
@@ -215,12 +215,10 @@ class RiskQueue:
         entry, serial, where = self._columns()
         before = np.full(self.arena.capacity, -2, np.int32)
         after = np.full(self.arena.capacity, -1, np.int32)
-        none = (
-            np.zeros((0, 2), np.int32),
-            np.zeros((0, len(self.limits)), np.int32),
-            np.zeros((0, len(self.limits))),
-        )
-        ends, finger, due = _pad_partitions(none, len(self.clocks))
+        n = len(self.limits)
+        shapes = ((2, np.int32), (n, np.int32), (n, np.float64), (-(-n // BLOCK), np.float64))
+        none = tuple(np.zeros((0, width), dtype) for width, dtype in shapes)
+        ends, finger, due, soon = _pad_partitions(none, len(self.clocks))
         for p, clock in enumerate(self.clocks):
             rows = np.flatnonzero((where == p) & (entry + self.max_idle_s > clock))
             rows = rows[np.lexsort((serial[rows], entry[rows]))]
@@ -233,12 +231,12 @@ class RiskQueue:
                 k = np.searchsorted(entry[rows] + limit, clock, side="right")
                 if k < len(rows):
                     finger[p, j], due[p, j] = rows[k], entry[rows[k]] + limit
-        return before, after, ends, finger, due
+        return before, after, ends, finger, due, soon
 
 
 def _pad_partitions(arrays: tuple[Array, ...], more: int) -> tuple[Array, ...]:
     """Ends, fingers and due times with room for more partitions, all of them empty."""
-    fills = (-1, -1, np.inf)
+    fills = (-1, -1, np.inf, np.inf)
     return tuple(
         np.concatenate([a, np.full((more, a.shape[1]), fill, a.dtype)])
         for a, fill in zip(arrays, fills, strict=True)

@@ -1,7 +1,8 @@
 """Kernels of the risk queue: users in a list by the time of their last set, a finger per edge.
 
     index    before, after (rows), ends (P, 2), finger, due (P, limits): finger[p, j] is the first user
-             of the list that has not passed limit j, due[p, j] the time at which it will
+             of the list that has not passed limit j, due[p, j] the time at which it will; soon
+             (P, blocks) is scratch: the minimum of every block of `due`
     columns  entry, serial, partition of the rows
     ops      set, row, partition, source, target, time, elapsed; see `RiskOps`
 
@@ -18,6 +19,8 @@ from streamrec.arrays import Bytes8, Floats, Ints, Ints32
 
 SLACK = 168
 """Free operations that a set is sure to find: four per bin."""
+BLOCK = 7
+"""Fingers that share a minimum, so that the next one to move is found in two short looks."""
 
 
 @njit(cache=True, inline="always")
@@ -41,7 +44,7 @@ def _bin(crossed: int, last: int) -> int:
 
 @njit(cache=True)
 def _unlink(r: int, p: int, index: tuple[Any, ...], entry: Floats, limits: Floats) -> None:
-    before, after, ends, finger, due = index
+    before, after, ends, finger, due, _ = index
     for j in range(len(limits)):
         if finger[p, j] == r:
             x = after[r]
@@ -61,7 +64,7 @@ def _unlink(r: int, p: int, index: tuple[Any, ...], entry: Floats, limits: Float
 @njit(cache=True)
 def _link(r: int, p: int, crossed: int, index: tuple[Any, ...], entry: Floats, limits: Floats) -> None:
     """Insert behind all users whose last set is not later; on time this is the end of the list."""
-    before, after, ends, finger, due = index
+    before, after, ends, finger, due, _ = index
     x = ends[p, 1]
     if crossed > 0 and finger[p, crossed - 1] >= 0:
         x = before[finger[p, crossed - 1]]
@@ -92,25 +95,40 @@ def _put(
     return i + 1
 
 
+@njit(cache=True, inline="always")
+def _first_due(due: Floats, block: int) -> float:
+    """Earliest time at which a finger of a block has to move."""
+    low = due[block * BLOCK]
+    for k in range(block * BLOCK + 1, min((block + 1) * BLOCK, len(due))):
+        low = min(low, due[k])
+    return float(low)
+
+
 @njit(cache=True)
 def _drain(
     p: int, clock: float, last: int, limits: Floats, entry: Floats, index: Any, ops: Any, i: int
 ) -> int:
     """Let every user of the partition that is due cross its next edge, in order of time."""
-    after, finger, due = index[1], index[3][p], index[4][p]
+    after, finger, due, soon = index[1], index[3][p], index[4][p], index[5][p]
     room = len(ops[0]) - SLACK
+    for c in range(len(soon)):
+        soon[c] = _first_due(due, c)
     while i < room:
-        j, low = 0, due[0]
-        for k in range(1, len(due)):
-            if due[k] < low:
-                j, low = k, due[k]
+        c, low = 0, soon[0]
+        for k in range(1, len(soon)):
+            if soon[k] < low:
+                c, low = k, soon[k]
         if not low <= clock:
             break
+        j = c * BLOCK
+        while due[j] != low:
+            j += 1
         r = finger[j]
         i = _put(ops, i, -1, r, p, j, _bin(j + 1, last), low, limits[j])
         x = after[r]
         finger[j] = x
         due[j] = np.inf if x < 0 else entry[x] + limits[j]
+        soon[c] = _first_due(due, c)
         if j + 1 == last:
             _unlink(r, p, index, entry, limits)
     return i
