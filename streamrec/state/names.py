@@ -71,8 +71,10 @@ class NamedColumns(Columns):
 
     def grow(self, capacity: int) -> None:
         """As `Columns.grow`; fresh rows have no name."""
+        more = capacity - self.capacity
         super().grow(capacity)
-        self.ids = np.concatenate([self.ids, np.full(self.capacity - len(self.ids), None, object)])
+        if more > 0:
+            self.ids = np.concatenate([self.ids, np.full(more, None, object)])
 
     def take_touched(self) -> tuple[Ints, dict[str, Array]]:
         """As `Columns.take_touched`, with the names as one more column."""

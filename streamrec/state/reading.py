@@ -182,14 +182,17 @@ def _assembled(head: Head, chunks: dict[Key, bytes]) -> Loaded:
     components: dict[str, Component] = {
         key.name: Component({}, unpack(data)) for key, data in chunks.items() if key.kind == "scalars"
     }
-    parts: dict[str, list[bytes]] = {}
-    for key, data in chunks.items():  # in order: bases, then deltas by stripe and save
+    bases: dict[str, list[bytes]] = {}
+    deltas: dict[str, list[bytes]] = {}
+    for key, data in chunks.items():  # in order: by stripe, and by save
         if key.kind in ("base", "delta"):
-            parts.setdefault(key.name, []).append(data)
+            (bases if key.kind == "base" else deltas).setdefault(key.name, []).append(data)
     for key, data in chunks.items():
         if key.kind == "spec":
             component, _, table = key.name.partition("/")
-            components[component].tables[table] = assemble(data, parts.get(key.name, []))
+            components[component].tables[table] = assemble(
+                data, bases.pop(key.name, []), deltas.pop(key.name, [])
+            )
     lengths = {key.part: json.loads(data) for key, data in chunks.items() if key.kind == "epoch"}
     snapshot = Snapshot(
         head["serial"],

@@ -4,6 +4,9 @@
     base        written whole: all rows of the stripe that were ever touched
     deltas      per save the rows touched in that stripe; later ones win
 
+A chunk holds the numbers of its rows, their columns side by side as one matrix of bytes (the columns'
+order and types stand in the table's layout) and the names, if the rows have some.
+
 A stripe is due for folding (base := base + deltas, deltas deleted) when its deltas weigh as much as its base
 or are 64 in number. Every save folds due stripes, those with the oldest delta first, up to
 four times the bytes it adds (at least 8 MiB); so the file stays below about twice the state, and no save
@@ -25,8 +28,9 @@ from streamrec.state.snapshot import Part, Table, conform, fresh, merge_parts
 STRIPE_BYTES = 1 << 20
 FOLD_BYTES = 8 << 20
 MOST_DELTAS = 64
-ROWS = ""
-"""Name under which a chunk keeps its row numbers; no column can have it."""
+ROWS = "rows"
+RECORDS = "records"
+JOINED_BYTES = 64 << 20
 
 
 class Layout(NamedTuple):
@@ -56,8 +60,8 @@ def write_table(file: LaneFile, name: str, table: Table, save: int) -> int:
         else:
             written += _rewrite(file, name, stored, layout)
     written += file.put(Key("spec", name), _layout_json(layout))
-    part = merge_parts([conform(part, table.spec) for part in table.parts])
-    for stripe, piece in _split(part, layout.stripe_rows):
+    part = merge_parts([conform(part, layout.spec) for part in table.parts])
+    for stripe, piece in _split(_encode(part), layout.stripe_rows):
         key = Key("base", name, stripe)
         key = Key("delta", name, stripe, save) if key in file.manifest else key
         written += file.put(key, _pack_part(piece))
@@ -80,10 +84,12 @@ def drop_table(file: LaneFile, name: str) -> None:
     file.delete([key for key in file.manifest if key.kind in ("spec", "base", "delta") and key.name == name])
 
 
-def assemble(layout_blob: bytes, parts: list[bytes]) -> Table:
-    """The table of a spec chunk and its base and delta chunks, bases first, deltas oldest first."""
+def assemble(layout_blob: bytes, bases: list[bytes], deltas: list[bytes]) -> Table:
+    """The table of a spec chunk, its bases, and its deltas, those of a stripe oldest first."""
     layout = _read_layout(layout_blob)
-    return Table(layout.capacity, layout.spec, [_unpack_part(part) for part in parts])
+    joined = [merge_parts([_unpack_part(data) for data in some]) for some in _batches(bases)]
+    parts = [*joined, *(_unpack_part(data) for data in deltas)]
+    return Table(layout.capacity, layout.spec, [_decode(part, layout.spec) for part in parts])
 
 
 def _due(file: LaneFile) -> list[list[Key]]:
@@ -110,11 +116,11 @@ def _fold_stripe(file: LaneFile, deltas: list[Key]) -> int:
 def _rewrite(file: LaneFile, name: str, stored: Layout, wanted: Layout) -> int:
     """Give a stored table other columns: absent ones hold fill values, others go."""
     keys = sorted(key for key in file.manifest if key.kind in ("base", "delta") and key.name == name)
-    parts = [conform(_unpack_part(file.get(key)), wanted.spec) for key in keys]
+    parts = [conform(_decode(_unpack_part(file.get(key)), stored.spec), wanted.spec) for key in keys]
     file.delete(keys)
     if not parts:
         return 0
-    pieces = _split(merge_parts(parts), wanted.stripe_rows)
+    pieces = _split(_encode(merge_parts(parts)), wanted.stripe_rows)
     return sum(file.put(Key("base", name, stripe), _pack_part(piece)) for stripe, piece in pieces)
 
 
@@ -124,6 +130,46 @@ def _split(part: Part, stripe_rows: int) -> list[tuple[int, Part]]:
     edges = [*first.tolist(), len(part.rows)]
     pieces = zip(stripes.tolist(), edges, edges[1:], strict=False)
     return [(s, Part(part.rows[a:b], {k: v[a:b] for k, v in part.columns.items()})) for s, a, b in pieces]
+
+
+def _batches(chunks: list[bytes]) -> list[list[bytes]]:
+    """The chunks in order, some at a time, about 64 MiB each: splitting columns costs per piece."""
+    batches: list[list[bytes]] = []
+    room = 0
+    for chunk in chunks:
+        if room < len(chunk):
+            batches.append([])
+            room = JOINED_BYTES
+        batches[-1].append(chunk)
+        room -= len(chunk)
+    return batches
+
+
+def _encode(part: Part) -> Part:
+    """Columns of numbers side by side as one matrix of bytes (n, width); text as it is."""
+    n = len(part.rows)
+    numbers = [np.ascontiguousarray(a) for a in part.columns.values() if a.dtype.kind != "O"]
+    cells = [a.reshape(n, -1).view(np.uint8) for a in numbers] if n else []
+    matrix = np.concatenate(cells, axis=1) if cells else np.empty((n, 0), np.uint8)
+    return Part(
+        part.rows, {RECORDS: matrix, **{k: a for k, a in part.columns.items() if a.dtype.kind == "O"}}
+    )
+
+
+def _decode(part: Part, spec: Mapping[str, Column]) -> Part:
+    columns: dict[str, Array] = {}
+    n, at = len(part.rows), 0
+    for name, column in spec.items():
+        dtype = np.dtype(column.dtype)
+        if dtype.kind == "O":
+            columns[name] = part.columns[name]
+            continue
+        end = at + dtype.itemsize * int(np.prod(column.shape, dtype=np.int64))
+        cells = np.ascontiguousarray(part.columns[RECORDS][:, at:end])
+        columns[name], at = cells.view(dtype).reshape(n, *column.shape), end
+    if at != part.columns[RECORDS].shape[1]:
+        raise ValueError(f"records of {part.columns[RECORDS].shape[1]} bytes, but the layout says {at}")
+    return Part(part.rows, columns)
 
 
 def _pack_part(part: Part) -> bytes:
