@@ -11,12 +11,12 @@ Source: Vovk (1990), COLT; sleeping experts: Freund, Schapire, Singer, Warmuth (
 """
 
 import numpy as np
-from numba import njit
 
 from streamrec.arrays import Bools, Floats
+from streamrec.jit import kernel
 
 
-@njit(cache=True)
+@kernel
 def bayes_weights(log_w: Floats, awake: Bools, out: Floats) -> None:
     """Weights of the awake members, summing to one; 0 for the others."""
     top = -np.inf
@@ -31,7 +31,7 @@ def bayes_weights(log_w: Floats, awake: Bools, out: Floats) -> None:
         out[k] /= mass
 
 
-@njit(cache=True)
+@kernel
 def bayes_step(log_w: Floats, log_p: Floats, awake: Bools) -> float:
     """Learn one event; answers ln p_mix as it was before.
 

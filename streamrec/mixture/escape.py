@@ -15,9 +15,9 @@ Source: the estimator of Krichevsky and Trofimov (1981), IEEE Trans. Inf. Theory
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from streamrec.arrays import Floats
+from streamrec.jit import kernel
 from streamrec.mixture.gate import HISTORY_BUCKETS
 
 HALF_LIVES = (100.0, 1_000.0, np.inf)
@@ -56,7 +56,7 @@ def new_escape(n_universe: int) -> EscapeArrays:
     )
 
 
-@njit(cache=True)
+@kernel
 def escape_of(escape: EscapeArrays, h: int, bucket: int) -> float:
     """e_h,c of one half-life."""
     count = escape.counts[h]
@@ -65,7 +65,7 @@ def escape_of(escape: EscapeArrays, h: int, bucket: int) -> float:
     return p
 
 
-@njit(cache=True)
+@kernel
 def placeholders(escape: EscapeArrays, n_known: int) -> float:
     """How many marks share the escape mass."""
     if escape.universe[0] > 0:
@@ -75,7 +75,7 @@ def placeholders(escape: EscapeArrays, n_known: int) -> float:
     return n
 
 
-@njit(cache=True)
+@kernel
 def p_escape(escape: EscapeArrays, bucket: int, n_known: int) -> float:
     """Probability that the next mark is an unknown one."""
     if n_known == 0:
@@ -88,18 +88,20 @@ def p_escape(escape: EscapeArrays, bucket: int, n_known: int) -> float:
     return min(p, 1.0)
 
 
-@njit(cache=True)
+@kernel
 def learn_escape(escape: EscapeArrays, bucket: int, new: bool) -> None:
     """Re-weight the half-lives and count one mark."""
-    top = -np.inf
+    top, counts = -np.inf, escape.counts
     for h in range(len(escape.keep)):
         e = escape_of(escape, h, bucket)
         escape.log_weight[h] += np.log(e if new else 1.0 - e)
         top = max(top, escape.log_weight[h])
-    mass = np.exp(escape.log_weight - top).sum()
-    escape.log_weight[:] -= top + np.log(mass)
+    mass = 0.0
+    for h in range(len(escape.keep)):
+        mass += np.exp(escape.log_weight[h] - top)
+    for h in range(len(escape.keep)):
+        escape.log_weight[h] -= top + np.log(mass)
     for h in range(len(escape.keep)):
         for c in (bucket, HISTORY_BUCKETS):
-            escape.counts[h, c] *= escape.keep[h]
-            escape.counts[h, c, 0] += new
-            escape.counts[h, c, 1] += 1.0
+            counts[h, c, 0] = counts[h, c, 0] * escape.keep[h] + new
+            counts[h, c, 1] = counts[h, c, 1] * escape.keep[h] + 1.0

@@ -11,9 +11,9 @@ Source: the repeat/explore split of Ren et al. (2019), RepeatNet, AAAI; the coun
 """
 
 import numpy as np
-from numba import njit
 
 from streamrec.arrays import Floats
+from streamrec.jit import kernel
 
 HISTORY_BUCKETS = 10
 REPEAT_STATES = 3
@@ -21,7 +21,7 @@ GATE_CONTEXTS = HISTORY_BUCKETS * REPEAT_STATES
 SHRINK = 2.0
 
 
-@njit(cache=True)
+@kernel
 def history_bucket(length: int) -> int:
     """floor(log2(1 + length)), at most 9."""
     bucket = 0
@@ -30,7 +30,7 @@ def history_bucket(length: int) -> int:
     return bucket
 
 
-@njit(cache=True)
+@kernel
 def gate_context(length: int, repeat: int) -> int:
     """Index of (log2 history, repeat state), 0 .. 29."""
     return history_bucket(length) * REPEAT_STATES + repeat
@@ -41,7 +41,7 @@ def new_gate() -> Floats:
     return np.zeros((GATE_CONTEXTS + 1, 2))
 
 
-@njit(cache=True)
+@kernel
 def p_repeat(gate: Floats, context: int, n_seen: int, n_known: int) -> float:
     """ρ_c for a user with n_seen seen marks of n_known."""
     if n_seen == 0:
@@ -53,7 +53,7 @@ def p_repeat(gate: Floats, context: int, n_seen: int, n_known: int) -> float:
     return p
 
 
-@njit(cache=True)
+@kernel
 def learn_gate(gate: Floats, context: int, was_seen: bool) -> None:
     """Count one known mark of a user who had a choice of seen and unseen ones."""
     for c in (context, len(gate) - 1):

@@ -13,9 +13,9 @@ list and for each rank: O(K) per expert and set, exact at any K.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from streamrec.arrays import Bools, Floats, Hashes, Ints, Ints32
+from streamrec.jit import kernel
 from streamrec.mixture.bayes import bayes_step, bayes_weights
 from streamrec.mixture.escape import EscapeArrays, learn_escape, p_escape, placeholders
 from streamrec.mixture.gate import gate_context, history_bucket, learn_gate, p_repeat
@@ -123,17 +123,18 @@ class Bench(NamedTuple):
     everyone: Bools
 
 
-@njit(cache=True)
+@kernel
 def mix_weights(state: State, bench: Bench, context: int, gap: int) -> None:
     """Weights over the experts: of Soft-Bayes into `soft`, of the served mixture into `weight`."""
-    work, n = bench.work, len(bench.work.weight)
-    soft_weights(state.soft, context, gap, bench.awake[:n], work.soft)
-    bayes_weights(state.log_weight, bench.awake_outer, bench.outer)
+    weight, soft, outer = bench.work.weight, bench.work.soft, bench.outer
+    n = len(weight)
+    soft_weights(state.soft, context, gap, bench.awake[:n], soft)
+    bayes_weights(state.log_weight, bench.awake_outer, outer)
     for k in range(n):
-        work.weight[k] = bench.outer[k] + bench.outer[n] * work.soft[k]
+        weight[k] = outer[k] + outer[n] * soft[k]
 
 
-@njit(cache=True)
+@kernel
 def prepare(state: State, bench: Bench, lists: Lists, s: int, rho: float, n_seen: int, n_known: int) -> int:
     """Features, sums over both sides and gate scales of all experts; answers who is not normalised, or −1."""
     work, seen = bench.work, state.seen
@@ -143,7 +144,7 @@ def prepare(state: State, bench: Bench, lists: Lists, s: int, rho: float, n_seen
     return fill_scales(work, lists, s, n_mixed, rho, seen.place, bench.awake)
 
 
-@njit(cache=True)
+@kernel
 def rank_set(
     out: Out,
     state: State,
@@ -176,47 +177,48 @@ def rank_set(
                 out.rank[a, lo + t] = rank_of(work.y, n_known, marks[t], q, n_new)
 
 
-@njit(cache=True)
+@kernel
 def score_mark(
     out: Out, state: State, bench: Bench, at: int, t: int, known_share: float, context: int, gap: int
 ) -> None:
     """Score one known mark by everybody, then move the weights."""
-    work, n = bench.work, len(bench.work.weight)
-    soft_weights(state.soft, context, gap, bench.awake[:n], work.soft)
-    soft_p = 0.0
-    for k in range(len(bench.awake)):
-        if not bench.awake[k]:
+    w, awake, log_score, point, log_p = bench.work.soft, bench.awake, out.log_score, bench.point, bench.log_p
+    n, soft_p = len(w), 0.0
+    soft_weights(state.soft, context, gap, awake[:n], w)
+    for k in range(len(awake)):
+        if not awake[k]:
             continue
-        p = known_share * bench.point[t, k]
-        out.log_score[k + 2, at] = np.log(p) if p > 0.0 else -np.inf
+        p = known_share * point[t, k]
+        log_score[k + 2, at] = np.log(p) if p > 0.0 else -np.inf
         if k < n:
-            soft_p += work.soft[k] * p
-            bench.log_p[k] = out.log_score[k + 2, at]
-    bench.log_p[n] = np.log(soft_p)
-    out.log_score[1, at] = bench.log_p[n]
-    out.log_score[0, at] = bayes_step(state.log_weight, bench.log_p, bench.awake_outer)
-    learn_soft(state.soft, context, gap, bench.point[t, :n], bench.awake[:n])
+            soft_p += w[k] * p
+            log_p[k] = log_score[k + 2, at]
+    log_p[n] = np.log(soft_p)
+    log_score[1, at] = log_p[n]
+    log_score[0, at] = bayes_step(state.log_weight, log_p, bench.awake_outer)
+    learn_soft(state.soft, context, gap, point[t, :n], awake[:n])
 
 
-@njit(cache=True)
+@kernel
 def score_new(out: Out, bench: Bench, at: int, q: float) -> None:
     """Score an unknown mark: the same for everybody, so that no weight moves."""
     log_q = np.log(q) if q > 0.0 else -np.inf
-    for a in range(len(out.log_score)):
-        if a < 2 or bench.awake[a - 2]:
-            out.log_score[a, at] = log_q
+    log_score, awake = out.log_score, bench.awake
+    for a in range(len(log_score)):
+        if a < 2 or awake[a - 2]:
+            log_score[a, at] = log_q
 
 
-@njit(cache=True)
+@kernel
 def learn_bank_weights(state: State, bench: Bench, mark: int) -> None:
     """Move v after a known mark."""
-    bank = state.bank
-    for j in range(len(bank.total)):
-        bench.member_p[j] = member_p(bank, j, mark)
-    soft_step(bank.weight, bench.member_p, bench.everyone, soft_rate(bank.clock[1], len(bank.weight)))
+    bank, p = state.bank, bench.member_p
+    for j in range(len(p)):
+        p[j] = member_p(bank, j, mark)
+    soft_step(bank.weight, p, bench.everyone, soft_rate(bank.clock[1], len(bank.weight)))
 
 
-@njit(cache=True)
+@kernel
 def learn_set(state: State, bench: Bench, cut: Cut, s: int, marks: Ints32, n_seen: int) -> tuple[int, int]:
     """Step 4 for one set; answers the new numbers of seen and of known marks."""
     n_known, length, row = cut.n_known[s], cut.length[s], cut.row[s]
@@ -238,7 +240,7 @@ def learn_set(state: State, bench: Bench, cut: Cut, s: int, marks: Ints32, n_see
     return n_seen, n_after
 
 
-@njit(cache=True)
+@kernel
 def arrive(
     out: Out, state: State, bench: Bench, cut: Cut, lists: Lists, s: int, n_seen: int, rank_experts: bool
 ) -> int:
@@ -279,7 +281,7 @@ def arrive(
     return wrong
 
 
-@njit(cache=True)
+@kernel
 def issue(
     out: Out, state: State, bench: Bench, cut: Cut, lists: Lists, s: int, n_seen: int, n_known: int
 ) -> int:
@@ -297,7 +299,7 @@ def issue(
     return wrong
 
 
-@njit(cache=True)
+@kernel
 def walk_marks(
     out: Out, state: State, bench: Bench, cut: Cut, arrival: Lists, issued: Lists, rank_experts: bool
 ) -> tuple[int, int]:

@@ -13,10 +13,11 @@ of the gate is empty. Naive rules stay as they are.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from streamrec.arrays import Bools, Floats, Ints, Ints32
-from streamrec.models.popularity import BankArrays, add_scaled
+from streamrec.jit import kernel
+from streamrec.mixture.soft_bayes import copy_row
+from streamrec.models.popularity import BankArrays
 
 FLOOR = 1e-6
 TOLERANCE = 1e-9
@@ -67,102 +68,120 @@ def new_work(n_members: int, n_mixed: int, n_all: int, n_marks: int) -> Work:
     return Work(*(np.zeros(shape) for shape in shapes))
 
 
-@njit(cache=True)
+@kernel
 def side_sums(bank: BankArrays, marks: Ints32, n_seen: int, n_known: int, side: Floats) -> None:
     """Sum every feature over the seen marks and over the other known ones."""
-    n_members = len(bank.total)
+    x, total, mixed = bank.x, bank.total, bank.mixed
+    n_members = len(total)
     side[:] = 0.0
     for s in range(n_seen):
         for j in range(n_members):
-            side[1, j] += bank.x[marks[s], j]
+            side[1, j] += x[marks[s], j]
     for j in range(n_members):
-        side[0, j] = max(0.0, bank.total[j] - side[1, j])
+        side[0, j] = max(0.0, total[j] - side[1, j])
     side[0, n_members + 1], side[1, n_members + 1] = n_known - n_seen, n_seen
     for u in range(2):
         for f in range(n_members + 2):
             if f != n_members:
-                side[u, n_members] += bank.mixed[f] * side[u, f]
+                side[u, n_members] += mixed[f] * side[u, f]
 
 
-@njit(cache=True)
+@kernel
 def fill_features(bank: BankArrays, lists: Lists, s: int, n_floored: int, features: Floats) -> None:
     """Coefficients of all experts at set s; the first `n_floored` lists carry the floor."""
-    n_members = len(bank.total)
-    features[:n_members] = bank.members
+    members, background = bank.members, lists.background
+    n_members = len(members)
     features[n_members:] = 0.0
+    for j in range(n_members):
+        copy_row(members[j], features[j])
     features[n_members, n_members] = 1.0
-    for x in range(lists.start.shape[0]):
-        g, floor = features[n_members + 1 + x], FLOOR if x < n_floored else 0.0
+    for x in range(len(background)):
+        k, floor = n_members + 1 + x, FLOOR if x < n_floored else 0.0
         for j in range(n_members):
-            mass = (1.0 - floor) * lists.background[x, s, j]
+            mass = (1.0 - floor) * background[x, s, j]
             if mass > 0.0:
-                g[j] += mass * bank.members[j, j]
+                features[k, j] += mass * members[j, j]
                 if j > 0:
-                    g[0] += mass * bank.members[j, 0]
-                g[n_members + 1] += mass * bank.members[j, n_members + 1]
-        g[n_members] += (1.0 - floor) * lists.background[x, s, n_members] + floor
+                    features[k, 0] += mass * members[j, 0]
+                features[k, n_members + 1] += mass * members[j, n_members + 1]
+        features[k, n_members] += (1.0 - floor) * background[x, s, n_members] + floor
 
 
-@njit(cache=True)
+@kernel
 def list_scale(x: int, n_floored: int) -> float:
     """What the floor leaves of a list's masses."""
     return 1.0 - FLOOR if x < n_floored else 1.0
 
 
-@njit(cache=True)
+@kernel
 def side_masses(work: Work, lists: Lists, s: int, k: int, n_floored: int, place: Ints) -> tuple[float, float]:
     """Z of expert k over the unseen and over the seen marks."""
-    unseen = (work.features[k] * work.side[0]).sum()
-    seen = (work.features[k] * work.side[1]).sum()
-    x = k - work.features.shape[1] + 1
+    unseen, seen, features, side = 0.0, 0.0, work.features, work.side
+    for f in range(features.shape[1]):
+        unseen += features[k, f] * side[0, f]
+        seen += features[k, f] * side[1, f]
+    x = k - features.shape[1] + 1
     if x >= 0:
+        mark, mass = lists.mark, lists.p
         for i in range(lists.start[x, s], lists.start[x, s + 1]):
-            p = lists.p[i] * list_scale(x, n_floored)
-            if place[lists.mark[i]] >= 0:
+            p = mass[i] * list_scale(x, n_floored)
+            if place[mark[i]] >= 0:
                 seen += p
             else:
                 unseen += p
     return unseen, seen
 
 
-@njit(cache=True)
+@kernel
 def fill_scales(work: Work, lists: Lists, s: int, n_mixed: int, rho: float, place: Ints, awake: Bools) -> int:
     """Gate every mixed expert that `lists` covers; answers one whose masses do not sum to one, or −1."""
-    wrong = -1
-    n_floored = n_mixed - work.features.shape[1] + 1
-    for k in range(work.features.shape[1] - 1 + lists.start.shape[0]):
+    wrong, scale, ahead = -1, work.scale, work.features.shape[1] - 1
+    n_floored = n_mixed - ahead
+    for k in range(ahead + lists.start.shape[0]):
         unseen, seen = side_masses(work, lists, s, k, n_floored, place)
         if awake[k] and abs(unseen + seen - 1.0) > TOLERANCE:
             wrong = k
         if k >= n_mixed:
-            work.scale[k] = 1.0
+            scale[k, 0], scale[k, 1] = 1.0, 1.0
         else:
-            work.scale[k, 0] = (1.0 - rho) / unseen if rho < 1.0 else rho / seen
-            work.scale[k, 1] = rho / seen if rho > 0.0 else (1.0 - rho) / unseen
+            scale[k, 0] = (1.0 - rho) / unseen if rho < 1.0 else rho / seen
+            scale[k, 1] = rho / seen if rho > 0.0 else (1.0 - rho) / unseen
     return wrong
 
 
-@njit(cache=True)
+@kernel
 def background_mass(bank: BankArrays, g: Floats, mark: int) -> float:
     """Coefficients g times the features of one known mark."""
-    n_members = len(bank.total)
+    x, n_members = bank.x, len(bank.total)
     p: float = g[n_members + 1] + g[n_members] * bank.pop[mark]
     for j in range(n_members):
-        p += g[j] * bank.x[mark, j]
+        p += g[j] * x[mark, j]
     return p
 
 
-@njit(cache=True)
+@kernel
+def experts_background(bank: BankArrays, features: Floats, mark: int, out: Floats) -> None:
+    """What every expert gives a mark through its backgrounds."""
+    x, pop, n_members = bank.x, bank.pop[mark], len(bank.total)
+    for k in range(len(out)):
+        p = features[k, n_members + 1] + features[k, n_members] * pop
+        for j in range(n_members):
+            p += features[k, j] * x[mark, j]
+        out[k] = p
+
+
+@kernel
 def add_listed(lists: Lists, s: int, n_floored: int, first: int, slot: Ints32, out: Floats) -> None:
     """Add listed masses to the marks that have a slot; list x goes to column first + x."""
-    for x in range(lists.start.shape[0]):
-        for i in range(lists.start[x, s], lists.start[x, s + 1]):
-            t = slot[lists.mark[i]]
+    start, mark, p = lists.start, lists.mark, lists.p
+    for x in range(len(start)):
+        for i in range(start[x, s], start[x, s + 1]):
+            t = slot[mark[i]]
             if t >= 0:
-                out[t, first + x] += lists.p[i] * list_scale(x, n_floored)
+                out[t, first + x] += p[i] * list_scale(x, n_floored)
 
 
-@njit(cache=True)
+@kernel
 def point_masses(
     work: Work,
     bank: BankArrays,
@@ -176,50 +195,48 @@ def point_masses(
     out: Floats,
 ) -> None:
     """p_k of every known mark of a set, out (marks, experts); rows of unknown marks are left alone."""
+    features, scale = work.features, work.scale
     for t in range(len(marks)):
         mark = marks[t]
         if mark < n_known and slot[mark] < 0:
             slot[mark] = t
-            for k in range(len(work.scale)):
-                out[t, k] = background_mass(bank, work.features[k], mark)
+            experts_background(bank, features, mark, out[t])
     add_listed(lists, s, n_floored, len(bank.total) + 1, slot, out)
     for t in range(len(marks)):
         mark = marks[t]
         if mark < n_known and slot[mark] == t:
-            out[t] *= work.scale[:, 1 if place[mark] >= 0 else 0]
+            side = 1 if place[mark] >= 0 else 0
+            for k in range(len(scale)):
+                out[t, k] *= scale[k, side]
         elif mark < n_known:  # once more in this set
-            out[t] = out[slot[mark]]
+            copy_row(out[slot[mark]], out[t])
     for mark in marks:
         slot[mark] = -1
 
 
-@njit(cache=True)
-def fill_background(work: Work, bank: BankArrays, n_known: int, seen: Ints32, n_seen: int) -> None:
-    """y = coefficients times features: the unseen side everywhere, then the seen marks anew."""
-    n_members = len(bank.total)
-    low, high = work.coefficient[0], work.coefficient[1]
-    y = work.y
+@kernel
+def fill_background(y: Floats, bank: BankArrays, g: Floats, n_known: int) -> None:
+    """y[i] = coefficients g times the features of every known mark."""
+    xt, pop, n_members = bank.xt, bank.pop, len(bank.total)
     for i in range(n_known):
-        y[i] = low[n_members + 1]
-    if low[n_members] != 0.0:
-        add_scaled(y, bank.pop, low[n_members], n_known)
+        y[i] = g[n_members + 1] + g[n_members] * pop[i]
     for j in range(n_members):
-        if low[j] != 0.0:
-            add_scaled(y, bank.xt[j], low[j], n_known)
-    for s in range(n_seen):
-        mark = seen[s]
-        y[mark] = background_mass(bank, high, mark)
+        if g[j] != 0.0:
+            for i in range(n_known):
+                y[i] += g[j] * xt[j, i]
 
 
-@njit(cache=True)
+@kernel
 def add_list(work: Work, lists: Lists, s: int, x: int, k: int, weight: float, place: Ints) -> None:
     """Add what expert k lists, gated and weighted, to y."""
+    y, marks, p = work.y, lists.mark, lists.p
+    low, high = weight * work.scale[k, 0], weight * work.scale[k, 1]
     for i in range(lists.start[x, s], lists.start[x, s + 1]):
-        mark = lists.mark[i]
-        work.y[mark] += weight * work.scale[k, 1 if place[mark] >= 0 else 0] * lists.p[i]
+        mark = marks[i]
+        y[mark] += (high if place[mark] >= 0 else low) * p[i]
 
 
-@njit(cache=True)
+@kernel
 def fill_expert(
     work: Work,
     bank: BankArrays,
@@ -233,15 +250,18 @@ def fill_expert(
     place: Ints,
 ) -> None:
     """y = the distribution of expert k over the known marks."""
-    for u in range(2):
-        work.coefficient[u] = work.scale[k, u] * work.features[k]
-    fill_background(work, bank, n_known, seen, n_seen)
+    y, g, features, low, high = work.y, work.coefficient[0], work.features, work.scale[k, 0], work.scale[k, 1]
+    for f in range(len(g)):
+        g[f] = low * features[k, f]
+    fill_background(y, bank, g, n_known)
+    for i in range(n_seen):  # the quotient is 1 for a naive rule, so that its ties stay ties
+        y[seen[i]] *= high / low
     x = k - len(bank.total) - 1
     if x >= 0:
         add_list(work, lists, s, x, k, list_scale(x, n_floored), place)
 
 
-@njit(cache=True)
+@kernel
 def fill_mixture(
     work: Work,
     bank: BankArrays,
@@ -254,12 +274,17 @@ def fill_mixture(
     place: Ints,
 ) -> None:
     """y = Σ_k weight_k p_k over the known marks, in one pass over the features."""
-    n_members = len(bank.total)
-    work.coefficient[:] = 0.0
+    y, g, features, scale, n_members = work.y, work.coefficient, work.features, work.scale, len(bank.total)
+    g[:] = 0.0
     for k in range(len(weight)):
         for u in range(2):
-            work.coefficient[u] += (weight[k] * work.scale[k, u]) * work.features[k]
-    fill_background(work, bank, n_known, seen, n_seen)
+            factor = weight[k] * scale[k, u]
+            for f in range(features.shape[1]):
+                g[u, f] += factor * features[k, f]
+    fill_background(y, bank, g[0], n_known)
+    high = g[1]
+    for i in range(n_seen):
+        y[seen[i]] = background_mass(bank, high, seen[i])
     n_lists = len(weight) - n_members - 1
     for x in range(n_lists):
         k = n_members + 1 + x
@@ -267,7 +292,7 @@ def fill_mixture(
             add_list(work, lists, s, x, k, weight[k] * list_scale(x, n_lists), place)
 
 
-@njit(cache=True)
+@kernel
 def rank_of(y: Floats, n_known: int, mark: int, q: float, n_new: float) -> float:
     """Mean of optimistic and pessimistic rank of a mark among known marks and n_new placeholders at q."""
     known = mark < n_known

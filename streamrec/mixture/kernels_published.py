@@ -11,9 +11,9 @@ Marks of equal p stand in the order of the hash of their raw bytes, which does n
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from streamrec.arrays import Bytes8, Floats, Hashes, Ints32
+from streamrec.jit import kernel
 
 LISTED = 20
 POWERS = 10.0 ** np.arange(23)
@@ -49,7 +49,7 @@ def new_published(n: int) -> Published:
     )
 
 
-@njit(cache=True)
+@kernel
 def six_digits(p: float) -> float:
     """The double nearest to p written with six significant digits, for 1e-17 <= p <= 1.
 
@@ -69,13 +69,13 @@ def six_digits(p: float) -> float:
     return rounded
 
 
-@njit(cache=True)
+@kernel
 def comes_before(p: float, tie: np.uint64, other_p: float, other_tie: np.uint64) -> bool:
     """Order of the list: p falls, then the hash rises."""
     return bool(p > other_p or (p == other_p and tie < other_tie))
 
 
-@njit(cache=True)
+@kernel
 def top_marks(y: Floats, n_known: int, hashes: Hashes, marks: Ints32) -> int:
     """Write the likeliest marks of y into `marks`, best first; answers how many."""
     n = 0
@@ -94,7 +94,7 @@ def top_marks(y: Floats, n_known: int, hashes: Hashes, marks: Ints32) -> int:
     return n
 
 
-@njit(cache=True)
+@kernel
 def sum_of(y: Floats, n: int) -> float:
     """Σ of the first n, in four fixed lanes."""
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
@@ -109,45 +109,46 @@ def sum_of(y: Floats, n: int) -> float:
     return (a + b) + (c + d)
 
 
-@njit(cache=True)
+@kernel
 def publish(
     to: Published, r: int, y: Floats, n_known: int, escape: float, n_new: float, hashes: Hashes
 ) -> None:
     """Write the list made of y (given a known mark) and the escape mass; y is used up."""
-    to.mark[r] = -1
-    to.p[r] = 0.0
-    n = top_marks(y, n_known, hashes, to.mark[r])
+    marks, p = to.mark[r], to.p[r]
+    marks[:], p[:] = -1, 0.0
+    n = top_marks(y, n_known, hashes, marks)
     to.n[r] = n
     for i in range(n):
-        to.p[r, i] = six_digits((1.0 - escape) * y[to.mark[r, i]])
-        y[to.mark[r, i]] = 0.0
+        p[i] = six_digits((1.0 - escape) * y[marks[i]])
+        y[marks[i]] = 0.0
     to.p_new[r] = six_digits(escape)
     to.p_rest[r] = six_digits((1.0 - escape) * sum_of(y, n_known))
     to.n_new[r] = n_new
     to.n_rest[r] = n_known - n
 
 
-@njit(cache=True)
+@kernel
 def score_published(of: Published, r: int, mark: int) -> tuple[float, float]:
     """ln p and rank that the published list r gives to a mark."""
-    for i in range(of.n[r]):
-        if of.mark[r, i] == mark:
-            p = of.p[r, i]
+    marks, printed, n = of.mark[r], of.p[r], of.n[r]
+    for i in range(n):
+        if marks[i] == mark:
+            p = printed[i]
             rank = 0.5
-            for j in range(of.n[r]):
-                rank += 1.0 if of.p[r, j] > p else (0.5 if of.p[r, j] == p else 0.0)
+            for j in range(n):
+                rank += 1.0 if printed[j] > p else (0.5 if printed[j] == p else 0.0)
             return np.log(p), rank
     others = of.n_rest[r] + of.n_new[r]
     p = (of.p_rest[r] + of.p_new[r]) / others if others > 0 else 0.0
-    return np.log(p), of.n[r] + 0.5 * (others + 1.0)
+    return np.log(p), n + 0.5 * (others + 1.0)
 
 
-@njit(cache=True)
+@kernel
 def copy_published(of: Published, r: int, to: Published, s: int, touched: Bytes8) -> None:
     """Copy list r of one to list s of the other, and flag the row."""
     to.n[s] = of.n[r]
-    to.mark[s] = of.mark[r]
-    to.p[s] = of.p[r]
+    for i in range(LISTED):
+        to.mark[s, i], to.p[s, i] = of.mark[r, i], of.p[r, i]
     to.p_new[s], to.p_rest[s] = of.p_new[r], of.p_rest[r]
     to.n_new[s], to.n_rest[s] = of.n_new[r], of.n_rest[r]
     touched[s] = 1

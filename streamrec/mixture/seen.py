@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 
 from streamrec.arrays import Array, Bytes8, Hashes, Ints, Ints32
+from streamrec.jit import kernel
 from streamrec.state.columns import Column, Columns
 
 PAGE = 16
@@ -44,30 +45,32 @@ class SeenArrays(NamedTuple):
     listed: Ints32
 
 
-@njit(cache=True)
+@kernel
 def open_seen(seen: SeenArrays, row: int) -> int:
     """List the user's marks in `listed` and their places in `place`; answers how many there are."""
     page, left, n = seen.head[row], seen.kept[row], 0
+    marks, listed, place, following = seen.mark, seen.listed, seen.place, seen.next
     while left > 0:
         filled = (left - 1) % PAGE + 1
         for slot in range(filled):
-            mark = seen.mark[page, slot]
-            seen.listed[n] = mark
-            seen.place[mark] = page * PAGE + slot
+            mark = marks[page, slot]
+            listed[n] = mark
+            place[mark] = page * PAGE + slot
             n += 1
         left -= filled
-        page = seen.next[page]
+        page = following[page]
     return n
 
 
-@njit(cache=True)
+@kernel
 def close_seen(seen: SeenArrays, n: int) -> None:
     """Clear `place` again for the first n of `listed`."""
+    place, listed = seen.place, seen.listed
     for i in range(n):
-        seen.place[seen.listed[i]] = -1
+        place[listed[i]] = -1
 
 
-@njit(cache=True)
+@kernel
 def take_page(seen: SeenArrays) -> int:
     """A free page: from the chain of freed ones, else the next never used."""
     page = seen.pool[0]
@@ -78,21 +81,21 @@ def take_page(seen: SeenArrays) -> int:
     return int(seen.pool[1] - 1)
 
 
-@njit(cache=True)
+@kernel
 def oldest(seen: SeenArrays, hashes: Hashes) -> int:
     """Index in `listed` of the mark with the smallest (stamp, hash)."""
-    best = 0
+    best, places, listed, stamps = 0, seen.place, seen.listed, seen.stamp
     best_stamp, best_hash = np.int64(1 << 40), np.uint64(0)
     for i in range(SEEN_MARKS):
-        place = seen.place[seen.listed[i]]
-        stamp = np.int64(seen.stamp[place // PAGE, place % PAGE])
-        tie = hashes[seen.listed[i]]
+        place = places[listed[i]]
+        stamp = np.int64(stamps[place // PAGE, place % PAGE])
+        tie = hashes[listed[i]]
         if stamp < best_stamp or (stamp == best_stamp and tie < best_hash):
             best, best_stamp, best_hash = i, stamp, tie
     return best
 
 
-@njit(cache=True)
+@kernel
 def put_seen(seen: SeenArrays, mark: int, place: int, stamp: int) -> None:
     """Write one slot."""
     page, slot = place // PAGE, place % PAGE
@@ -102,7 +105,7 @@ def put_seen(seen: SeenArrays, mark: int, place: int, stamp: int) -> None:
     seen.page_touched[page] = 1
 
 
-@njit(cache=True)
+@kernel
 def learn_seen(seen: SeenArrays, row: int, n: int, mark: int, stamp: int, hashes: Hashes) -> int:
     """Stamp a mark of the opened user, adding it if need be; answers the new length of `listed`."""
     if seen.place[mark] >= 0:
@@ -126,7 +129,7 @@ def learn_seen(seen: SeenArrays, row: int, n: int, mark: int, stamp: int, hashes
     return n + 1
 
 
-@njit(cache=True)
+@kernel
 def free_pages(seen: SeenArrays, rows: Ints) -> None:
     """Give the pages of these users back and forget their marks."""
     for row in rows:
@@ -230,7 +233,7 @@ def remap_row(seen: SeenArrays, row: int, new_id: Ints) -> None:
         if new_id[mark] >= 0:
             marks[kept], stamps[kept] = new_id[mark], seen.stamp[place // PAGE, place % PAGE]
             kept += 1
-    free_pages(seen, np.array([row]))
+    free_pages(seen, np.full(1, row))
     for i in range(kept):
         if i % PAGE == 0:
             page = take_page(seen)

@@ -17,10 +17,10 @@ TCS. Departures: a floor under the rate (we track), and the levels.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from streamrec.arrays import Bools, Floats
 from streamrec.batch import GAP_BUCKETS
+from streamrec.jit import kernel
 from streamrec.mixture.gate import GATE_CONTEXTS
 
 MIN_RATE = 0.005
@@ -53,7 +53,7 @@ def new_soft(n: int) -> SoftArrays:
     return SoftArrays(*arrays)
 
 
-@njit(cache=True)
+@kernel
 def soft_step(w: Floats, p: Floats, awake: Bools, rate: float) -> float:
     """One update of the weights of the awake experts; answers p_mix before it.
 
@@ -77,23 +77,23 @@ def soft_step(w: Floats, p: Floats, awake: Bools, rate: float) -> float:
     return mixed
 
 
-@njit(cache=True)
+@kernel
 def soft_rate(n: float, n_experts: int) -> float:
     """η of the (n+1)-th update."""
     theory: float = np.sqrt(np.log(max(n_experts, 2)) / (2.0 * n_experts * (n + 1.0)))
     return max(MIN_RATE, theory)
 
 
-@njit(cache=True)
+@kernel
 def soft_weights(soft: SoftArrays, context: int, gap: int, awake: Bools, out: Floats) -> None:
     """Weights of a context over the awake experts, summing to one; gap −1: none, −2: not known yet."""
     fine = context * (GAP_BUCKETS + 1) + gap + 1
     share = soft.context_n[context] / (soft.context_n[context] + SHRINK)
     finer = soft.gap_n[fine] / (soft.gap_n[fine] + SHRINK) if gap > -2 else 0.0
-    mass = 0.0
+    mass, everywhere, by_context, by_gap = 0.0, soft.everywhere, soft.context, soft.gap
     for k in range(len(out)):
-        coarse = share * soft.context[context, k] + (1.0 - share) * soft.everywhere[0, k]
-        out[k] = finer * soft.gap[fine, k] + (1.0 - finer) * coarse if gap > -2 else coarse
+        coarse = share * by_context[context, k] + (1.0 - share) * everywhere[0, k]
+        out[k] = finer * by_gap[fine, k] + (1.0 - finer) * coarse if gap > -2 else coarse
         if not awake[k]:
             out[k] = 0.0
         mass += out[k]
@@ -101,14 +101,21 @@ def soft_weights(soft: SoftArrays, context: int, gap: int, awake: Bools, out: Fl
         out[k] /= mass
 
 
-@njit(cache=True)
+@kernel
+def copy_row(of: Floats, to: Floats) -> None:
+    """to = of, entry by entry (an array assignment would want reference counts)."""
+    for k in range(len(of)):
+        to[k] = of[k]
+
+
+@kernel
 def learn_soft(soft: SoftArrays, context: int, gap: int, p: Floats, awake: Bools) -> None:
     """Move the weights of all three levels after a known mark that the experts gave p."""
     fine = context * (GAP_BUCKETS + 1) + gap + 1
     if soft.context_n[context] == 0:
-        soft.context[context] = soft.everywhere[0]
+        copy_row(soft.everywhere[0], soft.context[context])
     if soft.gap_n[fine] == 0:
-        soft.gap[fine] = soft.context[context]
+        copy_row(soft.context[context], soft.gap[fine])
     soft_step(soft.everywhere[0], p, awake, soft_rate(soft.everywhere_n[0], len(p)))
     soft_step(soft.context[context], p, awake, soft_rate(soft.context_n[context], len(p)))
     soft_step(soft.gap[fine], p, awake, soft_rate(soft.gap_n[fine], len(p)))

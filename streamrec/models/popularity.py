@@ -20,10 +20,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from streamrec.arrays import Array, Bytes8, Floats, Ints, Ints32
 from streamrec.errors import ConfigError
+from streamrec.jit import kernel
 from streamrec.state.columns import Column, Columns
 
 SHIFT = 400.0
@@ -91,92 +91,89 @@ class BankArrays(NamedTuple):
     mixed: Floats
 
 
-@njit(cache=True)
+@kernel
 def transpose_counts(bank: BankArrays, n: int) -> None:
     """Copy the counts of the first n marks into the scratch by member."""
+    x, xt = bank.x, bank.xt
     for i in range(n):
-        for j in range(bank.x.shape[1]):
-            bank.xt[j, i] = bank.x[i, j]
+        for j in range(x.shape[1]):
+            xt[j, i] = x[i, j]
 
 
-@njit(cache=True)
+@kernel
 def refresh_members(bank: BankArrays, n: int) -> None:
     """Coefficients of b_j over the features, for n known marks (n > 0)."""
-    n_members = len(bank.total)
-    const = n_members + 1
-    bank.members[:] = 0.0
-    den = bank.total[0] + 0.5 * n
-    bank.members[0, 0] = 1.0 / den
-    bank.members[0, const] = 0.5 / den
-    for j in range(1, n_members):
-        prior = PRIOR_EVENTS * 2.0 ** bank.exponent[j]
-        den = bank.total[j] + prior
-        bank.members[j, j] = 1.0 / den
-        bank.members[j, 0] = bank.members[0, 0] * (prior / den)
-        bank.members[j, const] = bank.members[0, const] * (prior / den)
+    members, total, exponent = bank.members, bank.total, bank.exponent
+    const = len(total) + 1
+    members[:] = 0.0
+    den = total[0] + 0.5 * n
+    members[0, 0] = 1.0 / den
+    members[0, const] = 0.5 / den
+    for j in range(1, len(total)):
+        prior = PRIOR_EVENTS * 2.0 ** exponent[j]
+        den = total[j] + prior
+        members[j, j] = 1.0 / den
+        members[j, 0] = members[0, 0] * (prior / den)
+        members[j, const] = members[0, const] * (prior / den)
 
 
-@njit(cache=True)
+@kernel
 def refresh_mixed(bank: BankArrays, n: int) -> None:
     """Coefficients of b_B, and b_B itself for the first n marks."""
-    n_members = len(bank.total)
-    mixed = bank.mixed
+    mixed, members, weight, xt, pop = bank.mixed, bank.members, bank.weight, bank.xt, bank.pop
+    n_members = len(weight)
     mixed[:] = 0.0
     for j in range(n_members):
-        mixed += bank.weight[j] * bank.members[j]
-    pop = bank.pop[:n]
-    pop[:] = bank.mixed[n_members + 1]
+        for f in range(len(mixed)):
+            mixed[f] += weight[j] * members[j, f]
+    pop[:n] = mixed[n_members + 1]
     for j in range(n_members):
-        add_scaled(pop, bank.xt[j], bank.mixed[j], n)
+        for i in range(n):
+            pop[i] += mixed[j] * xt[j, i]
 
 
-@njit(cache=True)
-def add_scaled(y: Floats, x: Floats, factor: float, n: int) -> None:
-    """y[i] += factor * x[i] for the first n marks."""
-    for i in range(n):
-        y[i] += factor * x[i]
-
-
-@njit(cache=True)
+@kernel
 def member_p(bank: BankArrays, j: int, mark: int) -> float:
     """b_j of one known mark."""
-    row = bank.members[j]
-    p: float = row[len(bank.total) + 1] + row[0] * bank.x[mark, 0]
+    members, x = bank.members, bank.x
+    p: float = members[j, len(members) + 1] + members[j, 0] * x[mark, 0]
     if j > 0:
-        p += row[j] * bank.x[mark, j]
+        p += members[j, j] * x[mark, j]
     return p
 
 
-@njit(cache=True)
+@kernel
 def scale_down(bank: BankArrays, j: int, n: int) -> None:
     """Bring the exponent of member j below `SHIFT`; all its counts are multiplied by a power of two."""
     steps = np.floor(bank.exponent[j] / SHIFT)
     bank.exponent[j] -= steps * SHIFT
-    factor = 2.0 ** (-SHIFT * steps)
+    factor, x, xt, touched = 2.0 ** (-SHIFT * steps), bank.x, bank.xt, bank.touched
     bank.total[j] *= factor
     for i in range(n):
-        bank.x[i, j] *= factor
-        bank.xt[j, i] *= factor
-        bank.touched[i] = 1
+        x[i, j] *= factor
+        xt[j, i] *= factor
+        touched[i] = 1
 
 
-@njit(cache=True)
+@kernel
 def learn_counts(bank: BankArrays, marks: Ints32, time: float, n: int) -> None:
     """Let `len(marks)` events at `time` pass and count their marks; n marks are known by then."""
     dt = max(0.0, time - bank.clock[0]) if bank.clock[1] > 0 else 0.0
     bank.clock[0] = max(time, bank.clock[0]) if bank.clock[1] > 0 else time
     bank.clock[1] += len(marks)
-    for j in range(len(bank.total)):
-        bank.exponent[j] += len(marks) * bank.per_event[j] + dt * bank.per_second[j]
-        if bank.exponent[j] > SHIFT:
+    x, xt, total, exponent, touched = bank.x, bank.xt, bank.total, bank.exponent, bank.touched
+    per_event, per_second = bank.per_event, bank.per_second
+    for j in range(len(total)):
+        exponent[j] += len(marks) * per_event[j] + dt * per_second[j]
+        if exponent[j] > SHIFT:
             scale_down(bank, j, n)
-        unit = 2.0 ** bank.exponent[j]
-        bank.total[j] += unit * len(marks)
+        unit = 2.0 ** exponent[j]
+        total[j] += unit * len(marks)
         for mark in marks:
-            bank.x[mark, j] += unit
-            bank.xt[j, mark] += unit
+            x[mark, j] += unit
+            xt[j, mark] += unit
     for mark in marks:
-        bank.touched[mark] = 1
+        touched[mark] = 1
 
 
 class PopularityBank:
