@@ -141,6 +141,20 @@ def test_the_issued_forecast_approaches_exact_bayes_and_does_not_beat_it(cut: in
     assert ratio[len(ratio) // 2 :].mean() > -0.01
 
 
+def test_the_comparison_with_exact_bayes_catches_a_forecast_issued_at_the_end_of_the_cut() -> None:
+    rng = np.random.default_rng(11)
+    stream = poisson_stream(rng, 800, rng.gamma(1.5, 1.0 / 50.0, 800), 400.0)
+    truth = exact_bayes(stream, 1.5, 50.0)
+    leaked = truth.copy()
+    for a in range(0, len(stream.row), 512):
+        b = min(a + 512, len(stream.row))
+        last = {row: a + i for i, row in enumerate(stream.row[a:b].tolist())}
+        silent = np.array(sorted(last.values()))
+        leaked[silent, 1] += stream.time[b - 1] - stream.time[silent]
+    ratio = score_against(Lomax(), leaked, Lomax(), truth, stream)
+    assert ratio.sum() > np.log(1000.0)
+
+
 def test_the_pooled_rule_approaches_the_truth_of_equal_users_and_does_not_beat_it() -> None:
     rng = np.random.default_rng(12)
     stream = poisson_stream(rng, 2000, np.full(2000, 0.02), 300.0)
