@@ -87,7 +87,7 @@ def drop_table(file: LaneFile, name: str) -> None:
 def assemble(layout_blob: bytes, bases: list[bytes], deltas: list[bytes]) -> Table:
     """The table of a spec chunk, its bases, and its deltas, those of a stripe oldest first."""
     layout = _read_layout(layout_blob)
-    joined = [merge_parts([_unpack_part(data) for data in some]) for some in _batches(bases)]
+    joined = [_joined([_unpack_part(data) for data in some]) for some in _batches(bases)]
     parts = [*joined, *(_unpack_part(data) for data in deltas)]
     return Table(layout.capacity, layout.spec, [_decode(part, layout.spec) for part in parts])
 
@@ -143,6 +143,12 @@ def _batches(chunks: list[bytes]) -> list[list[bytes]]:
         batches[-1].append(chunk)
         room -= len(chunk)
     return batches
+
+
+def _joined(parts: list[Part]) -> Part:
+    """Bases of different stripes as one part; no row is in two of them."""
+    rows = np.concatenate([part.rows for part in parts])
+    return Part(rows, {k: np.concatenate([p.columns[k] for p in parts]) for k in parts[0].columns})
 
 
 def _encode(part: Part) -> Part:
