@@ -2,7 +2,7 @@
 
     h_n   = GRU(h_{n-1}, [marks of set n, gap before it])
     when  S(s | h_n): log-normal mixture with an exponential part and a defect     (nn/heads.py)
-    what  p(i | h_n) ∝ count_i exp(h_n · leave_i + bias_i)                         (nn/mark_head.py)
+    what  p(i | h_n) ∝ count_i exp(h_n · leave_i + bias_i + g(h_n) 1[i in set n])      (nn/mark_head.py)
 
 A user's row holds the state *before* its last set, and that set's marks and gap (lazy update): the cell
 is applied to it when the row is asked next, so that every set costs one recorded step, and the recurrent
@@ -37,7 +37,7 @@ from streamrec.nn import hazard
 from streamrec.nn.fused import idle_edge
 from streamrec.nn.gru import advance_waves, gap_features
 from streamrec.nn.hazard import Opened, Pieces, Sample
-from streamrec.nn.mark_head import MarkTable, lists, softmax_candidates
+from streamrec.nn.mark_head import MarkTable, halves, lists, named_among, softmax_candidates
 from streamrec.nn.network import STEEPEST, Network, Work
 from streamrec.nn.packing import Waves, grown, known_after, pack, running_clock, set_inputs, set_of_mark
 from streamrec.nn.threads import pin_threads
@@ -176,16 +176,13 @@ class Recurrent:
         with torch.no_grad():
             trace, states = self._advance(batch)
             wait = self.network.sound_parameters(states)
-            logits = self._logits(states, batch.n_marks)
+            logits = self._logits(states, trace.ids, batch.n_marks)
         self._trace = trace
         self._store(trace, wait, batch)
         issued = len(trace.waves.users) + np.arange(batch.n_sets)
-        return Walk(
-            lists(logits, trace.arrival, batch.n_known, self.n_backgrounds),
-            lists(logits, issued, known_after(batch), self.n_backgrounds),
-            wait[issued],
-            wait[trace.arrival],
-        )
+        known = np.concatenate([batch.n_known, known_after(batch)])
+        both = lists(logits, np.concatenate([trace.arrival, issued]), known, self.n_backgrounds)
+        return Walk(*halves(both, batch.n_sets), wait[issued], wait[trace.arrival])
 
     def learn(self, batch: Batch) -> None:
         """One optimiser step for the cut that `walk` has just answered.
@@ -272,10 +269,13 @@ class Recurrent:
         self.counters[1] = max(self.counters[1], int(users.max()) + 1)
         np.maximum.at(self.clock, batch.partition, batch.time)
 
-    def _logits(self, states: Tensor, n_marks: int) -> Tensor:
+    def _logits(self, states: Tensor, ids: Ints32, n_marks: int) -> Tensor:
         """Logits of all marks, (N, K); popularity where not finite."""
         prior = torch.from_numpy(self.marks.log_prior(n_marks)).to(states.device)
         logits = torch.addmm(prior, states, self.marks.tensor("leave", states.device)[:n_marks].T)
+        line, column = np.nonzero(ids >= 0)
+        at = torch.from_numpy(line), torch.from_numpy(ids[line, column].astype(np.int64))
+        logits[at] = logits[at] + self.network.said(states)[1][at[0]]  # a mark named twice gains once
         if bool(torch.isfinite(logits.sum())):
             return logits
         plain = torch.nan_to_num(prior, nan=0.0, posinf=0.0, neginf=0.0)
@@ -290,6 +290,7 @@ class Recurrent:
         events = trace.arrival[scored]
         candidates, offset = softmax_candidates(self.marks, batch.mark, int(batch.n_known[0]), random)
         hit = batch.mark < batch.n_known[0]
+        again_set, again = named_among(candidates, trace.ids[trace.arrival])
         return Work(
             h=torch.cat([trace.h, self._stored(rows)]),
             ids=np.concatenate([trace.ids, self._column("ids")[rows]]),
@@ -303,6 +304,8 @@ class Recurrent:
             offset=offset,
             target_set=set_of_mark(batch.start)[hit],
             target=np.searchsorted(candidates, batch.mark[hit]),
+            again_set=again_set,
+            again=again,
             moved=bool((self.clock > self.charged).any()),
         )
 

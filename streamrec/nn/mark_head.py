@@ -142,6 +142,22 @@ def softmax_candidates(
     return drawn, (prior - np.log(expected)).astype(np.float32)
 
 
+def named_among(candidates: Ints, ids: Ints32) -> tuple[Ints, Ints]:
+    """Lines and places of the candidates that each line of `ids` names, every pair once.
+
+    Examples
+    --------
+    >>> named_among(np.array([2, 5, 7]), np.array([[5, 5, -1], [3, 7, 2]], np.int32))
+    (array([0, 1, 1]), array([1, 0, 2]))
+    """
+    if len(candidates) == 0:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    place = np.minimum(np.searchsorted(candidates, ids), len(candidates) - 1)
+    line, column = np.nonzero(candidates[place] == ids)
+    pairs = np.unique(line * len(candidates) + place[line, column])
+    return pairs // len(candidates), pairs % len(candidates)
+
+
 def lists(logits: Tensor, row: Ints, known: Ints, n_backgrounds: int) -> MarkLists:
     """Lists of the marks known to each forecast.
 
@@ -154,6 +170,15 @@ def lists(logits: Tensor, row: Ints, known: Ints, n_backgrounds: int) -> MarkLis
     """
     build = _all_known if logits.shape[1] <= DENSE_MARKS else _top
     return build(logits, row, known, n_backgrounds)
+
+
+def halves(both: MarkLists, n: int) -> tuple[MarkLists, MarkLists]:
+    """The first n forecasts and the rest."""
+    at = int(both.start[n])
+    return (
+        MarkLists(both.start[: n + 1], both.mark[:at], both.p[:at], both.background[:n]),
+        MarkLists(both.start[n:] - at, both.mark[at:], both.p[at:], both.background[n:]),
+    )
 
 
 def _all_known(logits: Tensor, row: Ints, known: Ints, n_backgrounds: int) -> MarkLists:

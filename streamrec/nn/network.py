@@ -1,6 +1,7 @@
 """The dense part of the recurrent expert: cell, waiting head, and the losses of a cut.
 
-x → GRU → h;   raw = h · head + head_bias → law parameters;   logits = h · leave + prior
+x → GRU → h;   (raw, gain) = h · head + head_bias;   raw → law parameters
+logits = h · leave + prior + gain on the marks of the set before
 """
 
 from typing import NamedTuple
@@ -38,6 +39,7 @@ class Work(NamedTuple):
     pieces : what is charged
     candidates, offset : (C,) marks of the softmax and what is added to their logits
     target_set, target : (T,) set of a mark and its place among the candidates
+    again_set, again : (R,) candidates that were in the user's set before, no pair twice
     moved : some partition's clock moved
     """
 
@@ -53,6 +55,8 @@ class Work(NamedTuple):
     offset: Floats32
     target_set: Ints
     target: Ints
+    again_set: Ints
+    again: Ints
     moved: bool
 
 
@@ -97,13 +101,14 @@ class Network:
         """Mean and deviation of the log-gaps."""
         return self.gaps.mean, self.gaps.deviation
 
-    def raw(self, states: Tensor) -> Tensor:
-        """What the waiting head says, (N, 3C + 3)."""
-        return torch.addmm(self.weights["head_bias"], states, self.weights["head"])
+    def said(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw numbers of the waiting law, (N, 3C + 3), and what a mark of the last set gains, (N,)."""
+        head = torch.addmm(self.weights["head_bias"], states, self.weights["head"])
+        return head[:, :-1].contiguous(), head[:, -1]
 
     def parameters(self, states: Tensor) -> Floats:
         """Rows of the waiting law, (N, 3C + 3) float64."""
-        return law_rows(self.raw(states).cpu().numpy(), *self.unit)
+        return law_rows(self.said(states)[0].cpu().numpy(), *self.unit)
 
     def sound_parameters(self, states: Tensor) -> Floats:
         """The same, with the law of the first bias where a row is not finite."""
@@ -122,12 +127,16 @@ class Network:
         enter, leave, bias : rows of the marks
         """
         states = self.states(self.inputs(work.ids, work.features, enter), work.h, work.blank)
-        waiting = waiting_loss(self.raw(states), self.unit, work.pieces, work.events, work.event_s)
-        arrival, target_set, target = (
-            torch.from_numpy(index).to(self.device) for index in (work.arrival, work.target_set, work.target)
+        raw, gain = self.said(states)
+        waiting = waiting_loss(raw, self.unit, work.pieces, work.events, work.event_s)
+        arrival, target_set, target, again_set, again = (
+            torch.from_numpy(index).to(self.device)
+            for index in (work.arrival, work.target_set, work.target, work.again_set, work.again)
         )
         offset = torch.from_numpy(work.offset).to(self.device)
         logits = torch.addmm(offset + bias, states.index_select(0, arrival), leave.T)
+        gained = gain.index_select(0, arrival).index_select(0, again_set)
+        logits = logits.index_put((again_set, again), gained, accumulate=True)
         log_p = torch.log_softmax(logits, dim=1).index_select(0, target_set)
         return waiting, -log_p.gather(1, target[:, None])[:, 0]
 
@@ -170,6 +179,6 @@ def first_weights(width: int, inputs: int, components: int, seed: int) -> dict[s
         "recur": uniform(3 * width, width),
         "in_bias": np.zeros(3 * width, np.float32),
         "recur_bias": np.zeros(3 * width, np.float32),
-        "head": uniform(width, heads.raw_width(components)) * np.float32(0.1),
-        "head_bias": heads.raw_bias(components).astype(np.float32),
+        "head": uniform(width, heads.raw_width(components) + 1) * np.float32(0.1),
+        "head_bias": np.append(heads.raw_bias(components), 0.0).astype(np.float32),
     }

@@ -95,6 +95,8 @@ class FlatWeights:
 def adagrad_rows(table: Array, squares: Floats32, rows: Ints, gradient: Floats32, rate: float) -> None:
     """Row-wise Adagrad on the named rows of a table, each at most once; changes table and squares.
 
+    The start of 1e-6 keeps the first steps of rare rows short: gradients are per set of a cut.
+
     Examples
     --------
     >>> table, squares = np.zeros((3, 2), np.float32), np.zeros(3, np.float32)
@@ -106,5 +108,5 @@ def adagrad_rows(table: Array, squares: Floats32, rows: Ints, gradient: Floats32
         return
     wide = gradient.reshape(len(rows), -1)
     squares[rows] += np.einsum("ij,ij->i", wide, wide) / wide.shape[1]
-    step = np.float32(rate) / np.sqrt(squares[rows] + np.float32(1e-10))
+    step = np.float32(rate) / np.sqrt(squares[rows] + np.float32(1e-6))
     table[rows] -= (wide * step[:, None]).reshape(gradient.shape)
