@@ -18,6 +18,12 @@ partition's clock, the dense gradient of its waiting terms is carried to the nex
 A gap of zero counts as half the smallest positive gap seen (1e-6 s before any) wherever a logarithm is
 taken.
 
+Cost of an event, cuts of 128, d = 64, one core of a shared machine (median; best cut): 50; 41 µs with 100
+marks, 125; 81 µs with 1,682. Shares with 100 marks: backward pass 23 %, forward pass of the loss 23 % (a
+third of it the waiting loss), stepping through the waves 14 %, arrays of the loss and drawing users 10 %,
+logits and lists 9 %, optimisers and finiteness 8 %, writing rows 3 %. Half of the rows that learning steps
+through are the M sampled users.
+
 Source: Shchur et al. (2020), arXiv 1909.12127 (IFTPP). Departures: hazard loss over all open users,
 exponential part, defect, one-step truncation.
 """

@@ -4,6 +4,8 @@ Two intra-op threads on a busy machine make small products slower, not faster, a
 would become part of the bits: so one process uses one thread, and speed comes from more processes.
 """
 
+from contextlib import suppress
+
 import torch
 
 
@@ -19,4 +21,5 @@ def pin_threads() -> None:
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
     if torch.get_num_interop_threads() != 1:
-        torch.set_num_interop_threads(1)  # torch refuses this once parallel work has begun
+        with suppress(RuntimeError):  # refused once another part of the process has started that pool;
+            torch.set_num_interop_threads(1)  # no operator here runs on it, so no bit depends on it
