@@ -23,7 +23,7 @@ from streamrec.batch import GAP_BUCKETS
 from streamrec.jit import kernel
 from streamrec.mixture.gate import GATE_CONTEXTS
 
-MIN_RATE = 0.005
+MIN_RATE = 0.02
 SHRINK = 100.0
 
 

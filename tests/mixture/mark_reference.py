@@ -85,7 +85,7 @@ class Reference:
             parent = level[key][0].copy()
         for level, key in zip(self.levels, keys, strict=True):
             w, times = level[key]
-            rate = max(0.005, np.sqrt(LN(self.n) / (2 * self.n * (times + 1))))
+            rate = max(0.02, np.sqrt(LN(self.n) / (2 * self.n * (times + 1))))
             level[key] = [w * (1 - rate + rate * p / (w @ p / w.sum())), times + 1]
 
     def rank(self, p: np.ndarray, mark: int, q: float, holders: float) -> tuple[float, float]:
@@ -141,7 +141,7 @@ class Reference:
                 self.escape[:, k] *= 0.5 ** (1 / np.array([100, 1000, np.inf]))[:, None]
                 self.escape[:, k] += [m >= n, 1]
             if m < n:
-                rate = max(0.005, np.sqrt(LN(self.b) / (2 * self.b * (self.events + 1))))
+                rate = max(0.02, np.sqrt(LN(self.b) / (2 * self.b * (self.events + 1))))
                 self.v = self.v * (1 - rate + rate * b[:-1, m] / (self.v @ b[:-1, m] / self.v.sum()))
                 if choice:
                     self.gate[[c[0] * 3 + c[1], 30]] += [m in before, 1]
