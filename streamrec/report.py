@@ -1,18 +1,30 @@
 """What a person sees: a live line while a log streams by, and the table at its end."""
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from streamrec.lane import Lane
+from streamrec.models.popularity import MEMBERS
 from streamrec.processor import CutResult
 
 REFRESH_S = 0.25
+
+COLUMNS = ("accuracy", "hit@10", "mrr@10", "ln p\nmark", "ln f\nwait", "error\ns", "inside\n90 %")
+LEGEND = """\
+ln p mark   mean log-probability of the mark that came (nats, higher is better)
+ln f wait   mean log-density, 1/s, of the time it took, silence charged (nats)
+error s     mean distance of the median forecast from the time it took (seconds)
+inside 90 % share of times inside the interval that should hold 90 % of them
+* naive rule: beside the mixture, never in it
+~ slept through some events, which are left out of its line"""
 
 
 class Display:
@@ -65,29 +77,56 @@ class Display:
         )
 
 
-def score_table(figures: Mapping[str, Any], title: str) -> Table:
-    """The mixture beside every expert and every naive rule."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("forecaster")
-    for name in ("accuracy", "hit@10", "mrr@10", "ln p(mark)", "ln f(wait)", "MAE s", "cover 90"):
-        table.add_column(name, justify="right")
+def score_table(figures: Mapping[str, Any], title: str) -> Group:
+    """The mixture, the experts from best to worst, the naive rules; what the columns mean below it.
+
+    Of the popularity bank only the best member and the bank's own mixture are shown. Fits 80 columns.
+    """
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    table.add_column("forecaster", no_wrap=True)
+    for name in COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_row("mixture", *_cells(figures["mixture"]), style="bold")
-    for kind in ("experts", "naive"):
-        table.add_section()
-        for name, one in figures[kind].items():
-            table.add_row(name if kind == "experts" else f"{name} (naive)", *_cells(one))
-    return table
+    table.add_section()
+    for name, one in _ranked(_grouped(figures["experts"])):
+        slept = any(one[k]["events"] < figures["mixture"][k]["events"] for k in ("mark", "time") if k in one)
+        table.add_row(f"{name} ~" if slept else name, *_cells(one))
+    table.add_section()
+    for name, one in figures["naive"].items():
+        table.add_row(f"{name} *", *_cells(one))
+    return Group(table, Text(LEGEND))
+
+
+def _grouped(experts: Mapping[str, Any]) -> dict[str, Any]:
+    """Experts with the members of the popularity bank as one line, that of the best of them."""
+    bank = {m.name for m in MEMBERS}
+    rest = {name: one for name, one in experts.items() if name not in bank}
+    members = _ranked({name: one for name, one in experts.items() if name in bank})
+    return rest | {f"{name} (of {len(members)})": one for name, one in members[:1]}
+
+
+def _ranked(experts: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Best first: those with marks by ln p, then those with waiting times only by ln f."""
+    return sorted(experts.items(), key=lambda item: _loss(item[1]))
+
+
+def _loss(one: Mapping[str, Any]) -> tuple[bool, float]:
+    figure = one["mark"]["nll"] if "mark" in one else -one["time"]["log_likelihood_open"]
+    return "mark" not in one, math.inf if math.isnan(figure) else figure
 
 
 def _cells(one: Mapping[str, Any]) -> list[str]:
     mark, wait = one.get("mark"), one.get("time")
-    cells = [f"{mark[k]:.4f}" for k in ("accuracy", "hit@10", "mrr@10")] if mark else ["", "", ""]
-    cells += [f"{-mark['nll']:.4f}"] if mark else [""]
-    if not wait:
-        return [*cells, "", "", ""]
-    return [
-        *cells,
-        f"{wait['log_likelihood_open']:.4f}",
-        f"{wait['mae_median_s']:,.1f}",
-        f"{wait['coverage90']:.3f}",
-    ]
+    cells = [""] * len(COLUMNS)
+    if mark:
+        cells[:3] = [_shown(mark[k], ".4f") for k in ("accuracy", "hit@10", "mrr@10")]
+        cells[3] = _shown(-mark["nll"], ".4f")
+    if wait:
+        cells[4] = _shown(wait["log_likelihood_open"], ".4f")
+        cells[5] = _shown(wait["mae_median_s"], ",.1f" if wait["mae_median_s"] < 1e6 else ",.0f")
+        cells[6] = _shown(wait["coverage90"], ".3f")
+    return cells
+
+
+def _shown(figure: float, form: str) -> str:
+    return "-" if math.isnan(figure) else format(figure, form)
