@@ -16,7 +16,9 @@ every set at first, after every 64 in the end) 256 users are drawn. With w_u = P
     E λ    = (a+n) [w / (b+T+s) + (1-w) / (b+T)]
 
 are averaged, the averages run into the kept ones by weight ρ = max(1/50, k^-0.7) at the k-th time, and
-a, b, π solve  ln a - ψ(a) = ln mean(E λ) - mean(E ln λ),  b = a / mean(E λ),  π = Σ gone / Σ (n+1).
+a, b, π solve  ln a - ψ(a) = ln mean(E λ) - mean(E ln λ),  b = a / mean(E λ),  π = Σ gone / Σ (n+1), with
+one pseudo-user of shape 1 among all users on the left and half a departure in one chance on the right:
+two users of like rates prove neither that all are alike nor that nobody leaves.
 Each of the first 16 times starts over at a = 1, b = exposure / events of the drawn users, so nothing
 depends on the unit of time. Every step is an EM step: nothing can diverge, no step size is tuned.
 
@@ -42,6 +44,8 @@ DRAWN = 256
 """Users drawn for an EM step."""
 FIRST = 16
 """EM steps that start over from the pooled rate."""
+PSEUDO_SPREAD = 0.5772156649015329
+"""ln a - ψ(a) at a = 1: how far the rate of the pseudo-user is spread."""
 FIRST_SCALE = 86400.0
 """b before anybody was at risk, s."""
 
@@ -136,10 +140,12 @@ def _expect(picked: Floats, theta: Floats, into: Floats, rho: float) -> None:
 
 
 @njit(cache=True)
-def _maximise(theta: Floats) -> None:
-    theta[A] = _shape(math.log(theta[MEAN_RATE]) - theta[MEAN_LOG_RATE])
+def _maximise(theta: Floats, users: float) -> None:
+    spread = math.log(theta[MEAN_RATE]) - theta[MEAN_LOG_RATE]
+    theta[A] = _shape((users * spread + PSEUDO_SPREAD) / (users + 1.0))
     theta[B] = theta[A] / theta[MEAN_RATE]
-    theta[GONE] = min(max(theta[DEATHS] / theta[CHANCES], 1e-6), 0.95)
+    gone = (users * theta[DEATHS] + 0.5) / (users * theta[CHANCES] + 1.0)
+    theta[GONE] = min(max(gone, 1e-6), 0.95)
 
 
 @njit(cache=True)
@@ -152,7 +158,7 @@ def _fit(picked: Floats, count: Ints, theta: Floats) -> None:
         _start_over(picked, theta)
     for _ in range(8 if early else 1):
         _expect(picked, theta, theta, 1.0 if early else max(0.02, (count[STEPS] - FIRST + 1.0) ** -0.7))
-        _maximise(theta)
+        _maximise(theta, count[ROWS])
     count[STEPS] += 1
 
 

@@ -8,6 +8,9 @@
 Symbols: Δ the gap as a multiple of δ, δ the clock's step in seconds, S and h survival and hazard of what
 was issued. The cells of Δ = δ, 2δ, ... and the defect share all probability among them: Σ_k δ e^{cell(kδ)}
 + d / S(δ/2) = 1. A density has no such bound on a grid: a spike at Δ = 60 s would score without limit.
+
+A cell whose Λ underflows (below e^-700, far out in a thin tail before a defect) scores ln Λ = ln h(Δ) + ln δ:
+finite, and for a density that is convex there, as all tails are, not above the cell's own.
 """
 
 from typing import NamedTuple
@@ -16,6 +19,9 @@ import numpy as np
 
 from streamrec.arrays import Floats
 from streamrec.models.base import Law
+
+TINY = 1e-304
+"""Λ of a cell below which its digits are lost."""
 
 
 class Scores(NamedTuple):
@@ -52,8 +58,10 @@ def score(law: Law, params: Floats, dt: Floats, delta: Floats) -> Scores:
     log_half, log_a, log_mid = log_s[:, 0], log_s[:, 1], log_s[:, 2]
     inside = law.compensator(params, dt - half, dt + half)
     with np.errstate(divide="ignore", invalid="ignore"):
-        point = law.log_hazard(params, dt) + log_mid
-        cell = log_a + np.log(-np.expm1(-inside)) - log_half - np.log(delta)
+        log_hazard = law.log_hazard(params, dt)
+        point = log_hazard + log_mid
+        log_inside = np.where(inside < TINY, log_hazard + np.log(delta), np.log(-np.expm1(-inside)))
+        cell = log_a + log_inside - log_half - np.log(delta)
         # where S has vanished the cell has too; inf - inf is no answer
         cell = np.where(log_a == -np.inf, -np.inf, cell)
         point = np.where(log_mid == -np.inf, -np.inf, point)

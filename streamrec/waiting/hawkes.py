@@ -60,8 +60,12 @@ class ExponentialDecay:
             z = (exponent - mass) / base
             log_argument = np.log(excess) - np.log(base) - decay * z
             based = np.where(excess > 0, z + wrightomega(log_argument) / decay, exponent / base)
+            based = np.maximum(based, 0.0)
             baseless = np.where(exponent < mass, -np.log1p(-exponent / mass) / decay, np.inf)
-        return np.asarray(np.where(base > 0, np.maximum(based, 0.0), baseless))
+            for _ in range(2):  # Newton: z and W cancel where A b / μ is large
+                short = exponent - self.compensator(params, np.zeros_like(u), based)
+                based = np.maximum(based + short * np.exp(-self.log_hazard(params, based)), 0.0)
+        return np.asarray(np.where(base > 0, based, baseless))
 
     def log_defect(self, params: Floats) -> Floats:
         """-A where there is no base rate, else -inf; (N,)."""
