@@ -27,6 +27,7 @@ from streamrec.eventlog.base import Reject
 from streamrec.eventlog.reasons import SKIPPED
 from streamrec.order import Order
 from streamrec.packed import pack, unpack
+from streamrec.places import NO_CHECK, Place, check_sum, own_clock
 
 Read = tuple[str, int, int, int]
 """Records read: topic, partition, first offset, next offset."""
@@ -54,24 +55,26 @@ class Cut(NamedTuple):
 
 
 class _CutterState(msgspec.Struct, array_like=True):
-    """A `Cutter` between two cuts; `places` holds (topic, partition, first, next)."""
+    """A `Cutter` between two cuts; `places` holds (topic, partition, place)."""
 
     serial: int
-    places: list[Read]
+    places: list[tuple[str, int, Place]]
     bins: bytes
     order: bytes
 
 
 class _Span:
-    """A range of records that is being read."""
+    """A range of records that is being read, the value of its last record, and whose clock they move."""
 
-    __slots__ = ("first", "next", "partition", "topic")
+    __slots__ = ("clock", "first", "last", "next", "partition", "topic")
 
-    def __init__(self, topic: str, partition: int, first: int) -> None:
+    def __init__(self, topic: str, partition: int, first: int, clock: str) -> None:
         self.topic = topic
         self.partition = partition
         self.first = first
         self.next = first
+        self.last: bytes | None = None
+        self.clock = clock
 
     @property
     def read(self) -> Read:
@@ -90,6 +93,7 @@ class Cutter:
     last_time : user -> time of the user's last applied set, NaN if none (the arena knows)
     cut_events : accepted events, or released marks, at which a cut closes
     cut_records : records of any kind at which a cut closes; default 32 * cut_events
+    clock_of : topic -> name of the clock that its partitions move
 
     Raises
     ------
@@ -110,6 +114,7 @@ class Cutter:
         last_time: Callable[[str], float],
         cut_events: int = 128,
         cut_records: int | None = None,
+        clock_of: Callable[[str], str] = own_clock,
     ) -> None:
         self.order = order
         self.last_time = last_time
@@ -117,14 +122,15 @@ class Cutter:
         self.cut_records = 32 * cut_events if cut_records is None else cut_records
         if min(cut_events, self.cut_records) < 1:
             raise ConfigError(f"cut_events, cut_records: wanted >= 1, got {cut_events}, {self.cut_records}")
+        self.clock_of = clock_of
         self.bins = Bins()
         self.serial = 0
-        self._places: dict[tuple[str, int], tuple[int, int]] = {}  # first offset ever, next
+        self._places: dict[tuple[str, int], Place] = {}
         self._begin()
 
     def _begin(self) -> None:
         """Start an empty cut."""
-        self._span = _Span("", -1, -1)
+        self._span = _Span("", -1, -1, "")
         self._reads: list[_Span] = []
         self._rejects: list[tuple[Record, Reject]] = []
         self._causes: list[tuple[str, int]] = []
@@ -139,16 +145,21 @@ class Cutter:
     @property
     def positions(self) -> dict[tuple[str, int], int]:
         """Next offset of every (topic, partition), as of the last closed cut."""
-        return {key: place[1] for key, place in sorted(self._places.items())}
+        return {key: place.next for key, place in sorted(self._places.items())}
+
+    @property
+    def checks(self) -> dict[tuple[str, int], int]:
+        """`check_sum` of the last record read of every place; places without one are left out."""
+        return {key: p.check for key, p in sorted(self._places.items()) if p.check != NO_CHECK}
 
     @property
     def offsets_advanced(self) -> int:
         """Records (and gaps) that went by since the lane's first, as of the last closed cut."""
-        return sum(place[1] - place[0] for place in self._places.values())
+        return sum(place.next - place.first for place in self._places.values())
 
     def assign(self, topic: str, partition: int, first: int) -> None:
         """Begin a partition at `first` unless it is known; without this its first record decides."""
-        self._places.setdefault((topic, partition), (first, first))
+        self._places.setdefault((topic, partition), Place(first, first))
 
     def feed(self, pairs: Iterable[tuple[Record, Event | Reject]]) -> Iterator[Cut]:
         """Read decoded records and yield every cut that closes; apply each before going on.
@@ -174,9 +185,14 @@ class Cutter:
         return self._cut(self._sets_within_limit(), flushed=False)
 
     def finish(self) -> Iterator[Cut]:
-        """End the log: release everything, in as many cuts as it takes; the first one says `flushed`."""
+        """End the log: release everything, in as many cuts as it takes; the first one says `flushed`.
+
+        Where nothing was read and nothing is to be released there is no cut.
+        """
+        n_held = self.order.n_held
         self.order.flush()
-        yield self._cut(self._sets_within_limit(), flushed=True)
+        if self._reads or self.order.released or n_held:
+            yield self._cut(self._sets_within_limit(), flushed=True)
         while self.order.released:
             yield self.close()
 
@@ -209,7 +225,7 @@ class Cutter:
     def tick(self, topic: str, partition: int, time: float) -> None:
         """Let an idle partition's clock go to `time`; between cuts only, journalled by the caller."""
         self._between_cuts("tick")
-        self.order.tick(partition, time, topic)
+        self.order.tick(partition, time, self.clock_of(topic))
 
     def skip(self, topic: str, partition: int, first: int, next_offset: int, cause: str) -> int:
         """Skip the records [first, next_offset) and count them; between cuts only, journalled by the caller.
@@ -222,12 +238,12 @@ class Cutter:
             If `first` is not where the partition stands, or `next_offset` is before it.
         """
         self._between_cuts("skip")
-        begin, at = self._places.setdefault((topic, partition), (first, first))
+        begin, at, check = self._places.setdefault((topic, partition), Place(first, first))
         if at != first or next_offset < first:
             raise InvariantError(
                 f"{topic}[{partition}]: cannot skip from {first} to {next_offset}, the next offset is {at}"
             )
-        self._places[topic, partition] = begin, next_offset
+        self._places[topic, partition] = Place(begin, next_offset, NO_CHECK if next_offset > at else check)
         self.bins.add(Counts(skipped=next_offset - first), causes=[(cause, next_offset - first)])
         return next_offset - first
 
@@ -243,7 +259,7 @@ class Cutter:
     def dump(self) -> bytes:
         """The whole state, the order's included; between cuts only. Equal states give equal bytes."""
         self._between_cuts("dump")
-        places = [(topic, partition, *place) for (topic, partition), place in sorted(self._places.items())]
+        places = [(topic, partition, place) for (topic, partition), place in sorted(self._places.items())]
         return pack(_CutterState(self.serial, places, self.bins.dump(), self.order.dump()))
 
     def load(self, data: bytes) -> None:
@@ -252,19 +268,19 @@ class Cutter:
         self.order.load(state.order)
         self.bins.load(state.bins)
         self.serial = state.serial
-        self._places = {(topic, partition): (first, next_) for topic, partition, first, next_ in state.places}
+        self._places = {(topic, partition): place for topic, partition, place in state.places}
         self._begin()
 
     def _read(self, record: Record, decoded: Event | Reject) -> None:
-        topic, partition, offset, _, _, timestamp_ms = record
+        topic, partition, offset, value, _, timestamp_ms = record
         span = self._span
         if offset != span.next or partition != span.partition or topic != span.topic:
             span = self._locate(topic, partition, offset)
-        span.next = offset + 1
+        span.next, span.last = offset + 1, value
         self._records += 1
         if isinstance(decoded, Event):
             broker_time = timestamp_ms * 0.001 if timestamp_ms >= 0 else math.nan
-            self.order.push(decoded, self.last_time(decoded.user), topic, broker_time)
+            self.order.push(decoded, self.last_time(decoded.user), topic, broker_time, span.clock)
         elif decoded.reason in SKIPPED:
             self._causes.append((decoded.reason, 1))
         else:
@@ -275,7 +291,7 @@ class Cutter:
         last = self._span
         if topic != last.topic or partition != last.partition:
             expected = self._expected(topic, partition, offset)
-            self._span = last = _Span(topic, partition, expected)
+            self._span = last = _Span(topic, partition, expected, self.clock_of(topic))
             self._reads.append(last)
         if offset < last.next:
             raise InvariantError(
@@ -290,7 +306,7 @@ class Cutter:
         for span in reversed(self._reads):
             if span.topic == topic and span.partition == partition:
                 return span.next
-        return self._places.setdefault((topic, partition), (offset, offset))[1]
+        return self._places.setdefault((topic, partition), Place(offset, offset)).next
 
     def _drain(self) -> Iterator[Cut]:
         while self.order.released_marks >= self.cut_events:
@@ -319,8 +335,9 @@ class Cutter:
         )
         self.serial += len(cut.sets)
         self.bins.add(counts, (reject.reason for _, reject in self._rejects), self._causes)
-        for topic, partition, _, next_offset in cut.reads:
-            self._places[topic, partition] = self._places[topic, partition][0], next_offset
+        for span in self._reads:
+            first = self._places[span.topic, span.partition].first
+            self._places[span.topic, span.partition] = Place(first, span.next, check_sum(span.last))
         self._begin()
         self._assert_bins()
         return cut

@@ -3,13 +3,15 @@
     event ──► id seen lately? ──► held until the watermark passes ──► the user's open set ──► released
               (duplicate)         (only with lateness_s > 0)          (late: before it)
 
-A set is open until its partition yields a later time, it has `max_tie_marks` marks, or a tick or a flush
+A set is open until its clock yields a later time, it has `max_tie_marks` marks, or a tick or a flush
 closes it; sets leave in the order (time, first arrival). An event at the time of a set that was closed
 already opens a `further` set. Refused events (late, duplicate) change nothing but a counter.
 
-    watermark(partition) = max over its events of min(time, broker time + max_skew_s) - lateness_s
+    watermark(clock) = max over its events of min(time, broker time + max_skew_s) - lateness_s
 
 so one event dated in the year 2100 cannot make all that follow late; the wall clock plays no part.
+
+A clock is a partition of what shares one course of time: a topic, or all files of a log together.
 
 Symbols: `last` is the time of a user's last released set, -inf or NaN if there is none.
 
@@ -31,19 +33,18 @@ from streamrec.packed import pack, unpack
 Verdict = Literal["ok", "late", "duplicate", "held"]
 """What became of a pushed event; a held one becomes ok or late when it is released."""
 
-
-_Held = tuple[float, int, str, str, int]
-"""An event that waits for the watermark: time, arrival, user, mark, offset."""
+_Held = tuple[float, int, str, str, str, int]
+"""An event that waits for the watermark: time, arrival, user, mark, topic, offset."""
 
 
 class _ClockState(msgspec.Struct, array_like=True):
-    """A partition as it is written down; `open` and `held` sorted by (time, arrival)."""
+    """A clock as it is written down; `open` and `held` sorted by (time, arrival)."""
 
-    topic: str
+    name: str
     partition: int
     arrivals: int
     watermark: float
-    open: list[tuple[float, int, str, int, bool, list[str]]]
+    open: list[tuple[float, int, str, str, int, bool, list[str]]]
     held: list[_Held]
     ids: list[str]
 
@@ -62,12 +63,12 @@ class _OrderState(msgspec.Struct, array_like=True):
 
 
 class _Clock:
-    """One partition: its watermark, its open sets and held events (both heaps), its last ids."""
+    """One course of time: its watermark, its open sets and held events (both heaps), its last ids."""
 
-    __slots__ = ("arrivals", "held", "id_set", "ids", "n_open", "open", "partition", "topic", "watermark")
+    __slots__ = ("arrivals", "held", "id_set", "ids", "n_open", "name", "open", "partition", "watermark")
 
-    def __init__(self, topic: str, partition: int) -> None:
-        self.topic = topic
+    def __init__(self, name: str, partition: int) -> None:
+        self.name = name
         self.partition = partition
         self.arrivals = 0
         self.watermark = -math.inf
@@ -78,8 +79,8 @@ class _Clock:
         self.id_set: set[str] = set()
 
 
-_Open = tuple[float, int, str, int, bool, list[str], _Clock]
-"""An open set: time, first arrival, user, offset, further, marks (grows), partition; a tuple for speed."""
+_Open = tuple[float, int, str, str, int, bool, list[str], _Clock]
+"""An open set: time, first arrival, user, topic, offset, further, marks (grow), clock; a tuple for speed."""
 
 
 class Order:
@@ -125,7 +126,7 @@ class Order:
         if not (0 <= lateness_s < math.inf and 0 <= max_skew_s < math.inf):
             raise ConfigError(f"lateness_s, max_skew_s: wanted >= 0, got {lateness_s}, {max_skew_s}")
         if min(max_tie_marks, held_events) < 1 or dedupe_events < 0:
-            got = f"{max_tie_marks}, {held_events}, {dedupe_events}"
+            got = max_tie_marks, held_events, dedupe_events
             raise ConfigError(f"max_tie_marks, held_events, dedupe_events: wanted >= 1, 1, 0, got {got}")
         self.lateness_s = lateness_s
         self.max_tie_marks = max_tie_marks
@@ -139,7 +140,7 @@ class Order:
         self.released_marks = 0
         self.n_ok = self.n_late = self.n_duplicate = self.n_forced = self.n_forgotten = 0
         self._clocks: dict[tuple[str, int], _Clock] = {}
-        self._clock = _Clock("", -1)  # of the last event; at first nobody's
+        self._clock = _Clock("", -1)  # of the last event
         self._open: dict[str, _Open] = {}
         self._recent: dict[str, float] = {}  # last time of users with a released set that nobody took yet
         self._waiting: dict[str, list[float]] = {}  # users with held events: how many, last released time
@@ -152,10 +153,15 @@ class Order:
     @property
     def n_open_marks(self) -> int:
         """Accepted events in sets that are not closed yet."""
-        return sum(len(entry[5]) for entry in self._open.values())
+        return sum(len(entry[6]) for entry in self._open.values())
 
     def push(
-        self, event: Event, last_time: float = math.nan, topic: str = "", broker_time: float = math.nan
+        self,
+        event: Event,
+        last_time: float = math.nan,
+        topic: str = "",
+        broker_time: float = math.nan,
+        clock_name: str | None = None,
     ) -> Verdict:
         """Take one event in; sets that it closes are appended to `released`.
 
@@ -165,19 +171,21 @@ class Order:
         last_time : s, time of the user's last applied set, NaN if none
         topic : of the record
         broker_time : s, the record's broker timestamp, NaN if none; looked at with lateness_s > 0 only
+        clock_name : whose clock the event moves; the topic's if None
         """
         user, mark, time, id_, partition, offset, _, _ = event
         clock = self._clock
-        if partition != clock.partition or topic != clock.topic:
-            clock = self._clock = self._at(topic, partition)
+        name = topic if clock_name is None else clock_name
+        if partition != clock.partition or name != clock.name:
+            clock = self._clock = self._at(name, partition)
         if id_ is not None and id_ in clock.id_set:
             self.n_duplicate += 1
             return "duplicate"
         verdict: Verdict
         if self.lateness_s > 0:
-            verdict = self._hold(clock, user, mark, time, offset, last_time, broker_time)
+            verdict = self._hold(clock, event, topic, last_time, broker_time)
         else:
-            verdict = self._join(clock, user, mark, time, offset, last_time)
+            verdict = self._join(clock, user, mark, time, topic, offset, last_time)
         if id_ is not None and verdict != "late":
             self._remember(clock, id_)
         return verdict
@@ -194,16 +202,16 @@ class Order:
                 del recent[tie_set.user]
         return taken
 
-    def tick(self, partition: int, time: float, topic: str = "") -> None:
-        """Let the partition's clock go to `time` without an event: what is before it is released."""
-        clock = self._at(topic, partition)
+    def tick(self, partition: int, time: float, clock_name: str = "") -> None:
+        """Let a partition's clock go to `time` without an event: what is before it is released."""
+        clock = self._at(clock_name, partition)
         if self.lateness_s > 0:
             self._advance(clock, time)
         else:
             self._close_before(clock, time)
 
     def flush(self) -> None:
-        """Release everything, partition by partition: held events in order, then all open sets."""
+        """Release everything, clock by clock: held events in order, then all open sets."""
         for _, clock in sorted(self._clocks.items()):
             while clock.held:
                 self._advance(clock, clock.held[0][0])
@@ -217,7 +225,7 @@ class Order:
         self.released_marks -= n_released
         entry = self._open.pop(user, None)
         if entry:
-            entry[6].n_open -= 1
+            entry[7].n_open -= 1
         n_held = int(self._waiting.pop(user, [0])[0])
         if n_held:
             for clock in self._clocks.values():
@@ -225,10 +233,10 @@ class Order:
                 heapify(clock.held)
         self._recent.pop(user, None)
         self.n_forgotten += n_held
-        return n_held + n_released + (len(entry[5]) if entry else 0)
+        return n_held + n_released + (len(entry[6]) if entry else 0)
 
     def _join(
-        self, clock: _Clock, user: str, mark: str, time: float, offset: int, last: float
+        self, clock: _Clock, user: str, mark: str, time: float, topic: str, offset: int, last: float
     ) -> Literal["ok", "late"]:
         mine = self._open.get(user)
         last = self._recent.get(user, last) if mine is None else mine[0]
@@ -240,18 +248,18 @@ class Order:
         if opened and opened[0][0] < time:
             self._close_before(clock, time)
         if mine is None or time > last:
-            if mine is not None and mine[6] is not clock:  # the user wanders between partitions
+            if mine is not None and mine[7] is not clock:  # the user wanders between partitions
                 self._release(mine)
             # + 0.0 turns -0.0 into 0.0, so that tied events stay exchangeable to the bit
             further = mine is None and bool(time == last)  # `last` may be a numpy float
-            mine = (time + 0.0, clock.arrivals, user, offset, further, [mark], clock)
+            mine = (time + 0.0, clock.arrivals, user, topic, offset, further, [mark], clock)
             clock.arrivals += 1
             self._open[user] = mine
             heappush(opened, mine)
             clock.n_open += 1
         else:
-            mine[5].append(mark)
-        if len(mine[5]) >= self.max_tie_marks:
+            mine[6].append(mark)
+        if len(mine[6]) >= self.max_tie_marks:
             self._release(mine)
         elif clock.n_open > self.held_events:
             self._force_open(clock)
@@ -268,30 +276,31 @@ class Order:
         entry = heappop(clock.open)
         while self._open.get(entry[2]) is not entry:
             entry = heappop(clock.open)
-        self.n_forced += len(entry[5])
+        self.n_forced += len(entry[6])
         self._release(entry)
 
     def _release(self, entry: _Open) -> None:
-        time, _, user, offset, further, marks, clock = entry
+        time, _, user, topic, offset, further, marks, clock = entry
         del self._open[user]
         clock.n_open -= 1
         if len(marks) > 1:
             marks.sort()  # code points sort like their UTF-8 bytes
-        self.released.append(TieSet(user, time, tuple(marks), clock.partition, offset, further, clock.topic))
+        self.released.append(TieSet(user, time, tuple(marks), clock.partition, offset, further, topic))
         self.released_marks += len(marks)
         self._recent[user] = time
         if self._waiting and user in self._waiting:
             self._waiting[user][1] = time
 
     def _hold(
-        self, clock: _Clock, user: str, mark: str, time: float, offset: int, last: float, broker_time: float
+        self, clock: _Clock, event: Event, topic: str, last: float, broker_time: float
     ) -> Literal["held", "late"]:
+        user, time = event.user, event.time
         last = self._last(user, last)
         if time < clock.watermark or time < last:
             self.n_late += 1
             return "late"
         self._waiting.setdefault(user, [0, last])[0] += 1
-        heappush(clock.held, (time + 0.0, clock.arrivals, user, mark, offset))
+        heappush(clock.held, (time + 0.0, clock.arrivals, user, event.mark, topic, event.offset))
         clock.arrivals += 1
         seen = min(time, broker_time + self.max_skew_s)  # time, if that is NaN
         self._advance(clock, seen - self.lateness_s)
@@ -320,17 +329,17 @@ class Order:
         self._close_before(clock, watermark)
 
     def _release_held(self, clock: _Clock) -> None:
-        time, _, user, mark, offset = heappop(clock.held)
+        time, _, user, mark, topic, offset = heappop(clock.held)
         waiting = self._waiting[user]
         waiting[0] -= 1
         if not waiting[0]:
             del self._waiting[user]
-        self._join(clock, user, mark, time, offset, waiting[1])
+        self._join(clock, user, mark, time, topic, offset, waiting[1])
 
-    def _at(self, topic: str, partition: int) -> _Clock:
-        clock = self._clocks.get((topic, partition))
+    def _at(self, name: str, partition: int) -> _Clock:
+        clock = self._clocks.get((name, partition))
         if clock is None:
-            clock = self._clocks[topic, partition] = _Clock(topic, partition)
+            clock = self._clocks[name, partition] = _Clock(name, partition)
         return clock
 
     def _remember(self, clock: _Clock, id_: str) -> None:
@@ -354,10 +363,10 @@ class Order:
         return pack(state)
 
     def _clock_state(self, clock: _Clock) -> _ClockState:
-        live = sorted(entry[:6] for entry in clock.open if self._open.get(entry[2]) is entry)
-        opened = [(*entry[:5], sorted(entry[5])) for entry in live]
-        place = clock.topic, clock.partition, clock.arrivals, clock.watermark
-        return _ClockState(*place, opened, sorted(clock.held), list(clock.ids))
+        live = [entry for entry in clock.open if self._open.get(entry[2]) is entry]
+        opened = sorted((*entry[:6], sorted(entry[6])) for entry in live)
+        own = clock.name, clock.partition, clock.arrivals, clock.watermark
+        return _ClockState(*own, opened, sorted(clock.held), list(clock.ids))
 
     def load(self, data: bytes) -> None:
         """Become what `dump` wrote down; the settings stay.
@@ -380,12 +389,12 @@ class Order:
         self.n_forced, self.n_forgotten = state.n_forced, state.n_forgotten
 
     def _load_clock(self, state: _ClockState) -> None:
-        clock = self._at(state.topic, state.partition)
+        clock = self._at(state.name, state.partition)
         clock.arrivals, clock.watermark = state.arrivals, state.watermark
         clock.held = state.held
         clock.ids, clock.id_set = deque(state.ids), set(state.ids)
-        for time, arrival, user, offset, further, marks in state.open:
-            entry: _Open = (time, arrival, user, offset, further, marks, clock)
+        for time, arrival, user, topic, offset, further, marks in state.open:
+            entry: _Open = (time, arrival, user, topic, offset, further, marks, clock)
             self._open[user] = entry
             clock.open.append(entry)
         clock.n_open = len(clock.open)

@@ -13,6 +13,7 @@ from streamrec.errors import ConfigError, CorruptStateError, InvariantError
 from streamrec.event import Event, Record
 from streamrec.eventlog.base import Reject
 from streamrec.order import Order
+from streamrec.places import check_sum, one_clock
 
 Pair = tuple[Record, Event | Reject]
 
@@ -333,3 +334,44 @@ def test_limits_out_of_range_and_foreign_bytes_are_refused() -> None:
     for part in (Bins(), Loop().cutter):
         with pytest.raises(CorruptStateError, match="wanted the bytes of a dump"):
             part.load(b"\x00")
+
+
+def test_cuts_of_several_files_on_one_clock_are_those_of_the_files_joined() -> None:
+    events = [Event(f"u{i % 5}", f"m{i % 3}", float(i // 4), offset=i) for i in range(60)]
+    joined = [(Record("all", 0, i, b""), event) for i, event in enumerate(events)]
+    parted = [
+        (Record(f"part{i // 25}", 0, i % 25, b""), event._replace(offset=i % 25))
+        for i, event in enumerate(events)
+    ]
+    loops = [Loop(cut_events=7), Loop(cut_events=7)]
+    for loop, pairs in zip(loops, (joined, parted), strict=True):
+        loop.cutter.clock_of = one_clock
+        loop.feed(pairs)
+        loop.finish()
+    plain = [[[s._replace(topic="", offset=0) for s in cut.sets] for cut in loop.cuts] for loop in loops]
+    assert plain[0] == plain[1]
+    assert {s.topic for cut in loops[1].cuts for s in cut.sets} == {"part0", "part1", "part2"}
+
+
+def test_a_log_that_has_nothing_to_release_ends_without_a_cut() -> None:
+    loop = Loop()
+    assert loop.finish() == []
+    loop.feed([(Record("log", 0, 0, b"x"), Event("u", "a", 1.0, offset=0))])
+    assert len(loop.finish()) == 1
+    assert len(loop.finish()) == 1
+
+
+def test_the_check_sum_is_of_the_last_record_of_every_place_and_survives_a_dump() -> None:
+    loop = Loop()
+    values = {("a", 0): b"last of a", ("b", 0): b"last of b"}
+    pairs = [(Record("a", 0, 0, b"first"), Event("u", "m", 1.0, offset=0))]
+    pairs += [(Record(t, p, 1, value), Event("u", "m", 1.0, offset=1)) for (t, p), value in values.items()]
+    loop.feed(pairs)
+    assert loop.cutter.checks == {}
+    loop.finish()
+    assert loop.cutter.checks == {place: check_sum(value) for place, value in values.items()}
+    other = Loop()
+    other.cutter.load(loop.cutter.dump())
+    assert other.cutter.checks == loop.cutter.checks
+    loop.cutter.skip("a", 0, 2, 9, "retention")
+    assert list(loop.cutter.checks) == [("b", 0)]
