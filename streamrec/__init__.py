@@ -10,6 +10,7 @@ import os
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 if TYPE_CHECKING:
     from streamrec.errors import StreamrecError
@@ -44,10 +45,19 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NU
 
 for _name in _ONE_THREAD:  # the order of sums, and so the bits, must not depend on the machine's load
     os.environ.setdefault(_name, "1")
-os.environ.setdefault(
-    "NUMBA_CACHE_DIR",
-    str(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "streamrec" / "kernels"),
-)
+
+
+def _kernel_cache() -> Path:
+    """Folder of the compiled kernels of exactly these sources: numba does not notice changed callees."""
+    digest = 0
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest = crc32(path.read_bytes(), digest)
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return home / "streamrec" / "kernels" / f"{digest:08x}"
+
+
+if "NUMBA_CACHE_DIR" not in os.environ:
+    os.environ["NUMBA_CACHE_DIR"] = str(_kernel_cache())
 
 
 def __getattr__(name: str) -> Any:

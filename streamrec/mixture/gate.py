@@ -1,7 +1,8 @@
 """The repeat/explore gate: whether the next mark is one that the user has had before.
 
     ρ_c      = (r_c + s ρ) / (n_c + s),   ρ = (r + ½) / (n + 1)
-    p'_k(i)  = ρ_c p_k(i) / Z_k(seen) for a seen mark, (1 − ρ_c) p_k(i) / Z_k(unseen) for another known one
+    g_k(i)   = ρ_c p_k(i) / Z_k(seen) for a seen mark, (1 − ρ_c) p_k(i) / Z_k(unseen) for another known one
+    p'_k     = v_kb g_k + (1 − v_kb) p_k,    v_kb ∝ v_kb g_k(i)/p_k(i) after every mark i, from ½
 
 Symbols: c context (log2 of the history length, repeat state), n_c known marks that came in c, r_c of them
 seen before, s = 2 pseudo-marks that a context takes from all others, Z_k exact sums of expert k over a side.
@@ -19,6 +20,7 @@ HISTORY_BUCKETS = 10
 REPEAT_STATES = 3
 GATE_CONTEXTS = HISTORY_BUCKETS * REPEAT_STATES
 SHRINK = 2.0
+MOST_TRUST = 6.0
 
 
 @kernel
@@ -34,6 +36,20 @@ def history_bucket(length: int) -> int:
 def gate_context(length: int, repeat: int) -> int:
     """Index of (log2 history, repeat state), 0 .. 29."""
     return history_bucket(length) * REPEAT_STATES + repeat
+
+
+def new_trust(n: int) -> Floats:
+    """Log-odds of v for n experts, (history buckets, n): even."""
+    return np.zeros((HISTORY_BUCKETS, n))
+
+
+@kernel
+def learn_trust(trust: Floats, gated: Floats, side: int) -> None:
+    """Move the log-odds (n,) of a bucket after a mark on a side; `gated` (n, 2) are the factors g_k / p_k."""
+    for k in range(len(trust)):
+        factor = gated[k, side]
+        step = np.log(factor) if factor > 0.0 else -MOST_TRUST
+        trust[k] = min(max(trust[k] + step, -MOST_TRUST), MOST_TRUST)
 
 
 def new_gate() -> Floats:

@@ -18,7 +18,7 @@ from streamrec.arrays import Bools, Floats, Hashes, Ints, Ints32
 from streamrec.jit import kernel
 from streamrec.mixture.bayes import bayes_step, bayes_weights
 from streamrec.mixture.escape import EscapeArrays, learn_escape, p_escape, placeholders
-from streamrec.mixture.gate import gate_context, history_bucket, learn_gate, p_repeat
+from streamrec.mixture.gate import gate_context, history_bucket, learn_gate, learn_trust, p_repeat
 from streamrec.mixture.kernels_forecast import (
     Lists,
     Work,
@@ -66,6 +66,7 @@ class State(NamedTuple):
     Parameters
     ----------
     gate : (31, 2) counts of the repeat gate
+    trust : (10, N) log-odds that an expert needs it
     log_weight : (N+1,) outer Bayes weights, the last one that of Soft-Bayes
     frozen : the published lists in the rows of the users
     """
@@ -73,6 +74,7 @@ class State(NamedTuple):
     bank: BankArrays
     seen: SeenArrays
     gate: Floats
+    trust: Floats
     escape: EscapeArrays
     soft: SoftArrays
     log_weight: Floats
@@ -135,13 +137,15 @@ def mix_weights(state: State, bench: Bench, context: int, gap: int) -> None:
 
 
 @kernel
-def prepare(state: State, bench: Bench, lists: Lists, s: int, rho: float, n_seen: int, n_known: int) -> int:
+def prepare(
+    state: State, bench: Bench, lists: Lists, s: int, rho: float, bucket: int, n_seen: int, n_known: int
+) -> int:
     """Features, sums over both sides and gate scales of all experts; answers who is not normalised, or −1."""
     work, seen = bench.work, state.seen
     n_mixed, n_members = len(work.weight), len(state.bank.total)
     side_sums(state.bank, seen.listed, n_seen, n_known, work.side)
     fill_features(state.bank, lists, s, n_mixed - n_members - 1, work.features)
-    return fill_scales(work, lists, s, n_mixed, rho, seen.place, bench.awake)
+    return fill_scales(work, lists, s, n_mixed, rho, state.trust[bucket], seen.place, bench.awake)
 
 
 @kernel
@@ -215,7 +219,7 @@ def learn_bank_weights(state: State, bench: Bench, mark: int) -> None:
     bank, p = state.bank, bench.member_p
     for j in range(len(p)):
         p[j] = member_p(bank, j, mark)
-    soft_step(bank.weight, p, bench.everyone, soft_rate(bank.clock[1], len(bank.weight)))
+    soft_step(bank.weight, p, bench.everyone, soft_rate(bank.clock[1]))
 
 
 @kernel
@@ -229,7 +233,9 @@ def learn_set(state: State, bench: Bench, cut: Cut, s: int, marks: Ints32, n_see
         if mark < n_known:
             learn_bank_weights(state, bench, mark)
             if choice:
-                learn_gate(state.gate, context, state.seen.place[mark] >= 0)
+                was_seen = state.seen.place[mark] >= 0
+                learn_gate(state.gate, context, was_seen)
+                learn_trust(state.trust[bucket], bench.work.gated, 1 if was_seen else 0)
         n_after = max(n_after, mark + 1)
     state.escape.ever[0] += n_after - n_known
     for mark in marks:
@@ -254,7 +260,7 @@ def arrive(
     mix_weights(state, bench, context, gap)
     if n_known > 0:
         rho = p_repeat(state.gate, context, n_seen, n_known)
-        wrong = prepare(state, bench, lists, s, rho, n_seen, n_known)
+        wrong = prepare(state, bench, lists, s, rho, history_bucket(cut.length[s]), n_seen, n_known)
         n_floored = len(work.weight) - len(state.bank.total) - 1
         point_masses(
             work, state.bank, lists, s, n_floored, marks, n_known, state.seen.place, bench.slot, bench.point
@@ -290,7 +296,7 @@ def issue(
     length = cut.length[s] + 1
     context = gate_context(length, cut.repeat_after[s])
     rho = p_repeat(state.gate, context, n_seen, n_known)
-    wrong = prepare(state, bench, lists, s, rho, n_seen, n_known)
+    wrong = prepare(state, bench, lists, s, rho, history_bucket(length), n_seen, n_known)
     mix_weights(state, bench, context, NO_GAP_YET)
     fill_mixture(work, state.bank, lists, s, work.weight, n_known, seen.listed, n_seen, seen.place)
     e, n_new = p_escape(state.escape, history_bucket(length), n_known), placeholders(state.escape, n_known)

@@ -46,6 +46,7 @@ class Work(NamedTuple):
     ----------
     features : (experts, B+2) G
     scale : (experts, 2) factor on unseen and on seen marks
+    gated : (experts, 2) the same if the gate were trusted fully
     side : (2, B+2) sums of the features over unseen and over seen known marks
     weight, soft : (N,) weights of the served mixture and of Soft-Bayes, over experts
     y : (K,) a dense distribution
@@ -54,6 +55,7 @@ class Work(NamedTuple):
 
     features: Floats
     scale: Floats
+    gated: Floats
     side: Floats
     weight: Floats
     soft: Floats
@@ -64,7 +66,7 @@ class Work(NamedTuple):
 def new_work(n_members: int, n_mixed: int, n_all: int, n_marks: int) -> Work:
     """Scratch for `n_all` experts, `n_mixed` of them mixed, and room for `n_marks` marks."""
     f = n_members + 2
-    shapes = ((n_all, f), (n_all, 2), (2, f), n_mixed, n_mixed, n_marks, (2, f))
+    shapes = ((n_all, f), (n_all, 2), (n_all, 2), (2, f), n_mixed, n_mixed, n_marks, (2, f))
     return Work(*(np.zeros(shape) for shape in shapes))
 
 
@@ -133,9 +135,11 @@ def side_masses(work: Work, lists: Lists, s: int, k: int, n_floored: int, place:
 
 
 @kernel
-def fill_scales(work: Work, lists: Lists, s: int, n_mixed: int, rho: float, place: Ints, awake: Bools) -> int:
+def fill_scales(
+    work: Work, lists: Lists, s: int, n_mixed: int, rho: float, trust: Floats, place: Ints, awake: Bools
+) -> int:
     """Gate every mixed expert that `lists` covers; answers one whose masses do not sum to one, or −1."""
-    wrong, scale, ahead = -1, work.scale, work.features.shape[1] - 1
+    wrong, scale, gated, ahead = -1, work.scale, work.gated, work.features.shape[1] - 1
     n_floored = n_mixed - ahead
     for k in range(ahead + lists.start.shape[0]):
         unseen, seen = side_masses(work, lists, s, k, n_floored, place)
@@ -144,8 +148,11 @@ def fill_scales(work: Work, lists: Lists, s: int, n_mixed: int, rho: float, plac
         if k >= n_mixed:
             scale[k, 0], scale[k, 1] = 1.0, 1.0
         else:
-            scale[k, 0] = (1.0 - rho) / unseen if rho < 1.0 else rho / seen
-            scale[k, 1] = rho / seen if rho > 0.0 else (1.0 - rho) / unseen
+            gated[k, 0] = (1.0 - rho) / unseen if rho < 1.0 else rho / seen
+            gated[k, 1] = rho / seen if rho > 0.0 else (1.0 - rho) / unseen
+            v = 1.0 / (1.0 + np.exp(-trust[k]))
+            for u in range(2):
+                scale[k, u] = v * gated[k, u] + (1.0 - v)
     return wrong
 
 

@@ -16,7 +16,7 @@ from streamrec.arrays import Array, Bools, Floats, Ints, Ints32
 from streamrec.batch import Batch, MarkLists
 from streamrec.errors import ConfigError, InvariantError
 from streamrec.mixture.escape import new_escape
-from streamrec.mixture.gate import new_gate
+from streamrec.mixture.gate import new_gate, new_trust
 from streamrec.mixture.kernels import Bench, Cut, Out, State, walk_marks
 from streamrec.mixture.kernels_forecast import Lists, new_work
 from streamrec.mixture.kernels_published import LISTED, Published, new_published
@@ -108,6 +108,7 @@ class MarkMixture:
         self.arena, self.seen = arena, SeenSets(arena)
         self._add_published(arena)
         self.gate, self.escape = new_gate(), new_escape(0 if open_universe else n_universe)
+        self.trust = new_trust(self.n_mixed)
         self.soft = new_soft(self.n_mixed)
         self.log_weight = np.full(self.n_mixed + 1, -np.log(self.n_mixed + 1))
         self._bench = self._new_bench(0, 0)
@@ -192,7 +193,7 @@ class MarkMixture:
 
     def scalars(self) -> Mapping[str, Array]:
         """Weights, counts of gate and escape mass, the bank's clock."""
-        own: dict[str, Array] = {"gate": self.gate, "bayes.log_weight": self.log_weight}
+        own: dict[str, Array] = {"gate": self.gate, "trust": self.trust, "bayes.log_weight": self.log_weight}
         own |= {f"escape.{name}": array for name, array in self.escape._asdict().items()}
         own |= {f"soft_bayes.{name}": array for name, array in self.soft._asdict().items()}
         return {**self.bank.scalars(), **self.seen.scalars(), **own}
@@ -208,7 +209,9 @@ class MarkMixture:
     def _state(self, batch: Batch) -> State:
         seen = self.seen.arrays(batch.n_marks, len(batch.mark))
         bank = self.bank.arrays(batch.n_marks)
-        return State(bank, seen, self.gate, self.escape, self.soft, self.log_weight, self._frozen())
+        return State(
+            bank, seen, self.gate, self.trust, self.escape, self.soft, self.log_weight, self._frozen()
+        )
 
     def _check_count(self, expert_walks: Sequence[Walk], naive_walks: Sequence[Walk]) -> None:
         got, want = (len(expert_walks), len(naive_walks)), (self.n_lists, self.n_naive)

@@ -2,8 +2,10 @@
 
     w_k ← w_k (1 − η + η p_k / p_mix),   p_mix = Σ_awake w_k p_k / Σ_awake w_k
 
-Symbols: η = max(η_min, √(ln N / (2 N n))) with N experts and n updates of these weights so far. The weights
-of experts that sleep stay as they are, so the awake ones keep their mass.
+Symbols: η = max(0.02, min(0.5, 2/√n)) after n updates of these weights, N experts. The weights of experts
+that sleep stay as they are, so the awake ones keep their mass. The theory's rate √(ln N / (2 N n)) is right
+for the worst stream and slow on ours: on the first halves of MovieLens-100K and taobao (first 50,000 events)
+and of taxi (first 20,000), this schedule was 0.002 to 0.013 nats better and lower floors no better.
 
 Weights live on three levels: all events; (log2 history, repeat state); (log2 history, gap bucket, repeat
 state). Each level learns on its own and starts as a copy of the one above; the forecast takes
@@ -11,7 +13,7 @@ w = λ_2 w_2 + (1 − λ_2)(λ_1 w_1 + (1 − λ_1) w_0) with λ = n_c / (n_c + 
 is not known yet and λ_2 = 0.
 
 Source: Orseau, Lattimore, Legg (2019), "Soft-Bayes: Prod for mixtures of experts with log-loss", ALT 2017 /
-TCS. Departures: a floor under the rate (we track), and the levels.
+TCS. Departures: a faster rate with a floor (we track), and the levels.
 """
 
 from typing import NamedTuple
@@ -24,7 +26,9 @@ from streamrec.jit import kernel
 from streamrec.mixture.gate import GATE_CONTEXTS
 
 MIN_RATE = 0.02
-SHRINK = 100.0
+MAX_RATE = 0.5
+HASTE = 2.0
+SHRINK = 300.0
 
 
 class SoftArrays(NamedTuple):
@@ -78,10 +82,9 @@ def soft_step(w: Floats, p: Floats, awake: Bools, rate: float) -> float:
 
 
 @kernel
-def soft_rate(n: float, n_experts: int) -> float:
+def soft_rate(n: float) -> float:
     """η of the (n+1)-th update."""
-    theory: float = np.sqrt(np.log(max(n_experts, 2)) / (2.0 * n_experts * (n + 1.0)))
-    return max(MIN_RATE, theory)
+    return max(MIN_RATE, min(MAX_RATE, HASTE / np.sqrt(n + 1.0)))
 
 
 @kernel
@@ -116,9 +119,9 @@ def learn_soft(soft: SoftArrays, context: int, gap: int, p: Floats, awake: Bools
         copy_row(soft.everywhere[0], soft.context[context])
     if soft.gap_n[fine] == 0:
         copy_row(soft.context[context], soft.gap[fine])
-    soft_step(soft.everywhere[0], p, awake, soft_rate(soft.everywhere_n[0], len(p)))
-    soft_step(soft.context[context], p, awake, soft_rate(soft.context_n[context], len(p)))
-    soft_step(soft.gap[fine], p, awake, soft_rate(soft.gap_n[fine], len(p)))
+    soft_step(soft.everywhere[0], p, awake, soft_rate(soft.everywhere_n[0]))
+    soft_step(soft.context[context], p, awake, soft_rate(soft.context_n[context]))
+    soft_step(soft.gap[fine], p, awake, soft_rate(soft.gap_n[fine]))
     soft.everywhere_n[0] += 1
     soft.context_n[context] += 1
     soft.gap_n[fine] += 1

@@ -27,6 +27,7 @@ class Reference:
         self.events, self.time = 0, 0.0
         self.seen: dict[int, dict[int, int]] = {}
         self.gate = np.zeros((31, 2))
+        self.trust = np.zeros((10, self.n))
         self.escape = np.zeros((3, 11, 2))
         self.escape_w, self.ever = np.full(3, 1 / 3), 0
         self.levels: list[dict[Any, list]] = [{}, {}, {}]
@@ -54,11 +55,14 @@ class Reference:
         everywhere = (self.gate[-1, 0] + 0.5) / (self.gate[-1, 1] + 1)
         rho = (self.gate[context, 0] + 2 * everywhere) / (self.gate[context, 1] + 2)
         rho = 0.0 if not seen.any() else 1.0 if seen.all() else rho
-        for p in dense[: self.n]:
-            if seen.any():
-                p[seen] *= rho / p[seen].sum()
-            if not seen.all():
-                p[~seen] *= (1 - rho) / p[~seen].sum()
+        self.gated = np.ones((self.n, 2))  # on unseen, on seen marks
+        for k, p in enumerate(dense[: self.n]):
+            sides = [(1, seen, rho), (0, ~seen, 1 - rho)]
+            for u, side, mass in sides:
+                self.gated[k, u] = mass / p[side].sum() if side.any() else 1.0
+            v = 1 / (1 + np.exp(-self.trust[context // 3, k]))
+            for u, side, _ in sides:
+                p[side] *= v * self.gated[k, u] + 1 - v
         return np.array(dense)
 
     def p_new(self, length: int, n: int) -> float:
@@ -74,7 +78,7 @@ class Reference:
         for level, key in zip(self.levels, keys, strict=False):
             if key in level:
                 own, times = level[key]
-                share = 1.0 if level is self.levels[0] else times / (times + 100)
+                share = 1.0 if level is self.levels[0] else times / (times + 300)
                 w = share * own + (1 - share) * w
         return w
 
@@ -85,7 +89,7 @@ class Reference:
             parent = level[key][0].copy()
         for level, key in zip(self.levels, keys, strict=True):
             w, times = level[key]
-            rate = max(0.02, np.sqrt(LN(self.n) / (2 * self.n * (times + 1))))
+            rate = max(0.02, min(0.5, 2 / np.sqrt(times + 1)))
             level[key] = [w * (1 - rate + rate * p / (w @ p / w.sum())), times + 1]
 
     def rank(self, p: np.ndarray, mark: int, q: float, holders: float) -> tuple[float, float]:
@@ -141,10 +145,13 @@ class Reference:
                 self.escape[:, k] *= 0.5 ** (1 / np.array([100, 1000, np.inf]))[:, None]
                 self.escape[:, k] += [m >= n, 1]
             if m < n:
-                rate = max(0.02, np.sqrt(LN(self.b) / (2 * self.b * (self.events + 1))))
+                rate = max(0.02, min(0.5, 2 / np.sqrt(self.events + 1)))
                 self.v = self.v * (1 - rate + rate * b[:-1, m] / (self.v @ b[:-1, m] / self.v.sum()))
                 if choice:
                     self.gate[[c[0] * 3 + c[1], 30]] += [m in before, 1]
+                    with np.errstate(divide="ignore"):
+                        step = LN(self.gated[:, int(m in before)])
+                    self.trust[c[0]] = np.clip(self.trust[c[0]] + np.maximum(step, -6), -6, 6)
         n_after = max(n, max(marks) + 1)
         self.ever += n_after - n
         for m in marks:
