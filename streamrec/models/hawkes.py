@@ -31,6 +31,9 @@ from streamrec.models.hawkes_kernels import (
     EVENTS,
     N_CLASSES,
     N_TOP,
+    OPEN_AT,
+    OPEN_G,
+    OPEN_N,
     RING,
     Counts,
     Out,
@@ -142,6 +145,9 @@ class Hawkes:
         self.class_within[:] = np.bincount(class_of, self.counts["within"], N_CLASSES)
         self.total[CLOSED] = self.counts["kernels"].sum()
         self.total[EVENTS] = self.counts["events"].sum()
+        at = self.counts["open_at"].max()
+        faded = self.counts["open_g"] * np.exp(-self.decay * (at - self.counts["open_at"]))
+        self.total[[OPEN_N, OPEN_G, OPEN_AT]] = self.counts["open_n"].sum(), faded.sum(), at
         self.top[:] = -1
         for r in range(N_CLASSES):
             mine = np.arange(r, self.counts.capacity, N_CLASSES)
