@@ -84,7 +84,8 @@ def soft_step(w: Floats, p: Floats, awake: Bools, rate: float) -> float:
 @kernel
 def soft_rate(n: float) -> float:
     """η of the (n+1)-th update."""
-    return max(MIN_RATE, min(MAX_RATE, HASTE / np.sqrt(n + 1.0)))
+    rate: float = max(MIN_RATE, min(MAX_RATE, HASTE / np.sqrt(n + 1.0)))
+    return rate
 
 
 @kernel
