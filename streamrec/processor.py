@@ -17,9 +17,11 @@ from streamrec.arrays import Array, Bools
 from streamrec.batch import Batch
 from streamrec.errors import ConfigError
 from streamrec.event import TieSet
+from streamrec.failpoints import failpoint
 from streamrec.metrics.boards import Boards
 from streamrec.mixture.marks import MarkMixture, MarkScores
-from streamrec.mixture.waiting import WaitingMixture, WaitScores
+from streamrec.mixture.waiting import WaitingMixture
+from streamrec.mixture.waiting_scores import WaitScores
 from streamrec.models.bank import NAIVE, chosen
 from streamrec.models.base import Context, Law, Model, Stateful, build
 from streamrec.models.popularity import MEMBERS
@@ -72,14 +74,17 @@ class Engine:
         self.risk.advance(batch)
         walks = {name: model.walk(batch) for name, model in self.models.items()}
         waits = self.waits.step(batch, [walks[n] for n in _with_law(self.models)])
+        failpoint("mid_cut")
         marks = self.marks.walk(
             batch,
             [walks[n] for n in _with_marks(self.experts)],
             [walks[n] for n in _with_marks(self.naive)],
             self._awake(),
         )
+        failpoint("before_update")
         for model in self.models.values():
             model.learn(batch)
+        failpoint("after_update")
         self.boards.add(batch, marks, waits, self.vocabulary.counts)
         self._evict()
         return CutResult(sets, batch, marks, waits)

@@ -14,17 +14,17 @@ rounded numbers are what was issued everywhere: in scores, weights and tables.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from streamrec.arrays import Array, Floats, Floats32, Ints
+from streamrec.arrays import Array, Bools, Floats, Floats32, Ints
 from streamrec.batch import Batch
 from streamrec.errors import ConfigError, InvariantError, StateError
 from streamrec.mixture import waiting_table, waiting_weights
+from streamrec.mixture.waiting_scores import Scored, WaitScores, Walked, among_sets
 from streamrec.mixture.waiting_table import Published
 from streamrec.models.base import Law, Walk
 from streamrec.state.columns import Column, Columns
@@ -33,6 +33,7 @@ from streamrec.waiting.piecewise_exponential import PiecewiseExponential
 from streamrec.waiting.resolution import ClockResolution, to_grid
 
 Named = tuple[str, Law]
+LEADING = ("mixture", "soft_bayes")
 OPEN_ROWS = 4096
 """Rows whose open wait is scored in one go."""
 
@@ -51,49 +52,6 @@ class Tabulated(Protocol):
     def at_knots(self, times: Floats) -> _Knots:
         """Survival at fixed times, for any rows."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class WaitScores:
-    """Scores of the S sets of a cut by the mixture (first), the experts and the naive rules.
-
-    NaN where the set is not timed or the expert had issued nothing.
-
-    Parameters
-    ----------
-    names : E names, "mixture" first
-    log_issued : (E, S) cell score of what was issued
-    log_point : (E, S) point density of what was issued, at the gap on the grid
-    log_arrival : (E, S) cell score of the forecast asked for at arrival, with the same weights
-    pit : (E, S) cdf of what was issued in the middle of the cell, given no event in its first δ/2
-    median, mean : (E, S) s, of what was issued, given an event within the horizon
-    log_density_issued : (S,) point density of the published table, by its numbers as printed
-    delta : (S,) s, the clock's step that the set was scored with; 0 without a grid
-    log_weights : (S, K) log-weights of the row after the set; at a user's first set ln w0
-    published : what was published after each set
-    """
-
-    names: tuple[str, ...]
-    log_issued: Floats
-    log_point: Floats
-    log_arrival: Floats
-    pit: Floats
-    median: Floats
-    mean: Floats
-    log_density_issued: Floats
-    delta: Floats
-    log_weights: Floats
-    published: Published
-
-
-class _Scored(NamedTuple):
-    """What the n timed sets of a cut are scored with."""
-
-    at: Ints
-    params: Floats32
-    middles: Floats32
-    tables: Floats
-    delta: Floats
 
 
 class WaitingMixture:
@@ -117,7 +75,7 @@ class WaitingMixture:
     >>> from streamrec.waiting.exponential import Exponential
     >>> mixture = WaitingMixture(Columns(4, {}), [("poisson", Exponential())], [])
     >>> mixture.names
-    ('mixture', 'poisson')
+    ('mixture', 'soft_bayes', 'poisson')
     """
 
     def __init__(
@@ -128,7 +86,7 @@ class WaitingMixture:
         horizon_s: float = 365 * 86400.0,
         resolution: ClockResolution | None = None,
     ) -> None:
-        self.names = ("mixture", *(name for name, _ in [*experts, *naive]))
+        self.names = (*LEADING, *(name for name, _ in [*experts, *naive]))
         if not experts or len(set(self.names)) < len(self.names):
             raise ConfigError(f"waiting mixture: expected experts with names of their own, got {self.names}")
         if not 1 < horizon_s < np.inf:
@@ -137,7 +95,10 @@ class WaitingMixture:
         self.laws: list[Law] = [law for _, law in [*experts, *naive]]
         self.n_experts = len(experts)
         self.edges = waiting_table.table_edges(horizon_s)
-        self.counts: Floats = np.ones(self.n_experts)
+        k = self.n_experts
+        self.counts: Floats = np.append(np.ones(k), float(k))  # the team begins with half of the prior
+        self.team: Floats = np.full(k, 1.0 / k)
+        self.team_n: Floats = np.zeros(1)
         self._knots = waiting_table.knots(self.edges)
         self._printed = PiecewiseExponential(self.edges)
         ends = np.cumsum([0, *(law.width for law in self.laws)])
@@ -145,15 +106,16 @@ class WaitingMixture:
         self._at_knots = [self._survival_at_knots(law) for law in self.laws]
         self._tabulated = {k for k, law in enumerate(self.laws) if isinstance(law, Tabulated)}
         arena.add("wait.params", Column(np.float32, (int(ends[-1]),), np.nan))
-        arena.add("wait.log_w", Column(np.float64, (self.n_experts,), np.nan))
+        arena.add("wait.log_w", Column(np.float64, (k + 1,), np.nan))
+        arena.add("wait.log_v", Column(np.float64, (k,), np.nan))
         arena.add("wait.begun", Column(np.uint8))
         arena.add("wait.middles", Column(np.float32, (len(self.names), 2), np.nan))
         arena.add("wait.table", Column(np.float32, (len(self.edges),), np.nan))
 
     def log_prior(self) -> Floats:
-        """ln w0, the weights that a user's row would start from now, (K,)."""
+        """ln w0, the weights that a user's row would start from now, the team's last, (K+1,)."""
         share, floor = self.counts / self.counts.sum(), waiting_weights.FLOOR
-        return np.asarray(np.log(floor / self.n_experts + (1 - floor) * share))
+        return np.asarray(np.log(floor / (self.n_experts + 1) + (1 - floor) * share))
 
     @_QUIET
     def step(self, batch: Batch, walks: Sequence[Walk]) -> WaitScores:
@@ -173,15 +135,15 @@ class WaitingMixture:
         arrival = self._block([walk.wait_arrival for walk in walks], batch.n_sets)
         scored = self._scored(batch, issued)
         scores = self._score_laws(scored, arrival[scored.at], batch.dt[scored.at])
-        mix, after = self._walk_weights(batch, scored.at, scores)
         log_s, log_d = self._survive(issued), self._log_defects(issued)
-        published = self._publish(log_s[: self.n_experts], after, log_d)
-        middles = self._middles(issued, log_s, published)
-        cell, point, at_arrival, pit = np.concatenate([mix[:, None, :], scores], axis=1)
+        walked = self._walk_weights(batch, scored.at, scores, ~np.isnan(log_s[: self.n_experts, :, 0].T))
+        published = self._publish(log_s[: self.n_experts], walked.served, log_d)
+        middles = self._middles(issued, log_s, published, walked.team)
+        cell, point, at_arrival, pit = np.concatenate([walked.leading, scores], axis=1)
         median, mean = self._issued_middles(batch, scored, middles)
         density = self._printed_density(batch, scored, published)
         self._freeze(batch, issued, middles, published)
-        among = partial(_among, batch.n_sets, scored.at)
+        among = partial(among_sets, batch.n_sets, scored.at)
         return WaitScores(
             self.names,
             among(cell),
@@ -192,7 +154,7 @@ class WaitingMixture:
             among(mean),
             among(density),
             among(scored.delta),
-            after,
+            walked.after,
             published,
         )
 
@@ -208,7 +170,10 @@ class WaitingMixture:
         params = self.arena["wait.params"][rows].astype(np.float64)
         k = self.n_experts
         silent = self._survive_until(params, elapsed)
-        log_w = self.arena["wait.log_w"][rows] + silent
+        log_w = (
+            waiting_weights.serve_rows(self.arena["wait.log_w"][rows], self.arena["wait.log_v"][rows])
+            + silent
+        )
         start = elapsed[:, None] + np.zeros(len(self._knots))
         stop = elapsed[:, None] + self._knots
         log_s = [-law.compensator(p, start, stop) for law, p in self._split(params)[:k]]
@@ -221,8 +186,10 @@ class WaitingMixture:
         delta = np.full(len(rows), self.resolution.delta_s)
         each = np.stack([log_open(law, p, elapsed, delta) for law, p in self._split(params)])
         experts = np.ascontiguousarray(each[: self.n_experts].T)
-        mix = waiting_weights.mixed_rows(self.arena["wait.log_w"][rows], experts)
-        return np.concatenate([mix[None, :], each])
+        log_w, log_v = self.arena["wait.log_w"][rows], self.arena["wait.log_v"][rows]
+        team = waiting_weights.mixed_rows(log_v, experts)
+        mix = waiting_weights.mixed_rows(log_w, np.column_stack([experts, team]))
+        return np.concatenate([mix[None, :], team[None, :], each])
 
     def open_score(self, rows: Ints, elapsed: Floats) -> Floats:
         """Sum of `open_rows` over the open users, (E,); a name without a forecast counts nothing.
@@ -245,7 +212,7 @@ class WaitingMixture:
     def scalars(self) -> Mapping[str, Array]:
         """Counts of the prior and the clock's state."""
         clock = {f"clock.{name}": array for name, array in self.resolution.scalars().items()}
-        return {"counts": self.counts.copy(), **clock}
+        return {"counts": self.counts.copy(), "team": self.team.copy(), "team_n": self.team_n.copy(), **clock}
 
     def load_scalars(self, arrays: Mapping[str, Array]) -> None:
         """Take back what `scalars` gave.
@@ -257,10 +224,11 @@ class WaitingMixture:
         """
         if arrays["counts"].shape != self.counts.shape:
             raise StateError(
-                f"waiting mixture: the state has {len(arrays['counts'])} experts, the settings "
+                f"waiting mixture: the state has {len(arrays['counts']) - 1} experts, the settings "
                 f"{self.n_experts}: start with the models that the state was made with"
             )
         self.counts = np.array(arrays["counts"], np.float64)
+        self.team, self.team_n = np.array(arrays["team"], np.float64), np.array(arrays["team_n"], np.float64)
         clock = {name[6:]: array for name, array in arrays.items() if name.startswith("clock.")}
         self.resolution.load_scalars(clock)
 
@@ -274,7 +242,7 @@ class WaitingMixture:
         if len(parts) != len(self.laws):
             raise InvariantError(f"waiting mixture: expected {len(self.laws)} walks, got {len(parts)}")
         block = np.full((n, self._slices[-1].stop), np.nan, np.float32)
-        for name, law, columns, part in zip(self.names[1:], self.laws, self._slices, parts, strict=True):
+        for name, law, columns, part in zip(self.names[2:], self.laws, self._slices, parts, strict=True):
             if part is None:
                 continue
             if part.shape != (n, law.width):
@@ -288,7 +256,7 @@ class WaitingMixture:
         pairs = zip(self.laws, self._slices, strict=True)
         return [(law, np.ascontiguousarray(wide[:, columns])) for law, columns in pairs]
 
-    def _scored(self, batch: Batch, issued: Floats32) -> _Scored:
+    def _scored(self, batch: Batch, issued: Floats32) -> Scored:
         """What was frozen at the previous set of each timed one: in the cut, or in the row."""
         at = np.flatnonzero(batch.timed)
         rows, inside = batch.row[at], batch.previous[at] >= 0
@@ -296,9 +264,9 @@ class WaitingMixture:
         params[inside] = issued[batch.previous[at][inside]]
         tables = waiting_table.round_printed(self.arena["wait.table"][rows])
         delta = self.resolution.step(batch.dt[at], batch.time[at])
-        return _Scored(at, params, self.arena["wait.middles"][rows], tables, delta)
+        return Scored(at, params, self.arena["wait.middles"][rows], tables, delta)
 
-    def _score_laws(self, scored: _Scored, arrival: Floats32, dt: Floats) -> Floats:
+    def _score_laws(self, scored: Scored, arrival: Floats32, dt: Floats) -> Floats:
         """Cell, point, arrival and pit of all laws, (4, E-1, n)."""
         n = len(dt)
         on_grid, delta = np.tile(to_grid(dt, scored.delta), 2), np.tile(scored.delta, 2)
@@ -310,23 +278,33 @@ class WaitingMixture:
             found[:, k] = both.cell[:n], both.point[:n], both.cell[n:], both.pit[:n]
         return found
 
-    def _walk_weights(self, batch: Batch, at: Ints, scores: Floats) -> tuple[Floats, Floats]:
-        """Mix and re-weight in order; the mixture's four scores (4, n) and weights after (S, K)."""
-        place = np.full(batch.n_sets, -1)
-        place[at] = np.arange(len(at))
-        mix, after = np.empty((4, len(at))), np.empty((batch.n_sets, self.n_experts))
+    def _walk_weights(self, batch: Batch, at: Ints, scores: Floats, awake: Bools) -> Walked:
+        """Mix and re-weight in order."""
+        n_sets, n, k = batch.n_sets, len(at), self.n_experts
+        place = np.full(n_sets, -1)
+        place[at] = np.arange(n)
+        mix, after = np.empty((4, n)), np.empty((n_sets, k + 1))
+        served, team = np.empty((n_sets, k)), np.empty((n_sets, k))
+        every = np.full((4, n, k + 1), np.nan)
+        every[:, :, :k] = scores[:, :k].transpose(0, 2, 1)
         waiting_weights.walk(
             batch.row,
             place,
-            np.ascontiguousarray(scores[:, : self.n_experts].transpose(0, 2, 1)),
+            every,
+            awake.astype(np.uint8),
             self.arena["wait.log_w"],
+            self.arena["wait.log_v"],
             self.arena["wait.begun"],
             self.counts,
+            self.team,
+            self.team_n,
             waiting_weights.FLOOR,
             mix,
             after,
+            served,
+            team,
         )
-        return mix, after
+        return Walked(np.stack([mix, every[:, :, k]], axis=1), after, served, team)
 
     def _survive(self, params: Array) -> Floats:
         """ln S at the knots for every law, (E-1, N, 33)."""
@@ -347,27 +325,29 @@ class WaitingMixture:
         log_defect = waiting_weights.mixed_rows(log_w, log_d)
         return waiting_table.publish(waiting_table.mix_survival(log_s, log_w), log_defect, self.edges)
 
-    def _middles(self, issued: Floats32, log_s: Floats, published: Published) -> Floats32:
+    def _middles(self, issued: Floats32, log_s: Floats, published: Published, team: Floats) -> Floats32:
         """Median and mean of what every name issued, (S, E, 2)."""
         out = np.full((len(issued), len(self.names), 2), np.nan)
         out[:, 0, 0], out[:, 0, 1] = published.quantiles[:, 2], published.mean
-        out[:, 1:] = waiting_table.middles(log_s, self.edges).transpose(1, 0, 2)
+        mixed = waiting_table.mix_survival(log_s[: self.n_experts], team)[None]
+        every = waiting_table.middles(np.concatenate([mixed, log_s]), self.edges)
+        out[:, 1:] = every.transpose(1, 0, 2)
         half = -0.5 * np.expm1(log_s[:, :, -2])
         for k, (law, params) in enumerate(self._split(issued)):
             if k not in self._tabulated:
                 # the table's own middle is good to a bin only; where F(H) underflows it has to do
                 median = law.quantile(params, half[k])
-                out[:, k + 1, 0] = np.where(half[k] > 0, median, out[:, k + 1, 0])
+                out[:, k + 2, 0] = np.where(half[k] > 0, median, out[:, k + 2, 0])
         return out.astype(np.float32)
 
     @staticmethod
-    def _issued_middles(batch: Batch, scored: _Scored, middles: Floats32) -> tuple[Floats, Floats]:
+    def _issued_middles(batch: Batch, scored: Scored, middles: Floats32) -> tuple[Floats, Floats]:
         """Median and mean that the timed sets are compared with, (E, n) each."""
         previous = batch.previous[scored.at]
         chosen = np.where((previous >= 0)[:, None, None], middles[previous], scored.middles)
         return chosen[:, :, 0].T.astype(np.float64), chosen[:, :, 1].T.astype(np.float64)
 
-    def _printed_density(self, batch: Batch, scored: _Scored, published: Published) -> Floats:
+    def _printed_density(self, batch: Batch, scored: Scored, published: Published) -> Floats:
         """ln of the printed table's density at the gaps as recorded, (n,)."""
         previous, dt = batch.previous[scored.at], batch.dt[scored.at]
         tables = np.where((previous >= 0)[:, None], published.tables[previous], scored.tables)
@@ -382,10 +362,3 @@ class WaitingMixture:
         self.arena["wait.middles"][rows] = middles[last]
         self.arena["wait.table"][rows] = published.tables[last]
         self.arena.touched[rows] = 1
-
-
-def _among(n_sets: int, at: Ints, values: Floats) -> Floats:
-    """Values of the timed sets among all sets, NaN elsewhere; (n,) -> (S,) or (E, n) -> (E, S)."""
-    out = np.full((*values.shape[:-1], n_sets), np.nan)
-    out[..., at] = values
-    return out

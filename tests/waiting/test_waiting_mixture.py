@@ -11,8 +11,9 @@ from waiting_streams import EXPERTS, NAIVE, Stream, batches, fresh, random_strea
 
 from streamrec.arrays import Floats
 from streamrec.errors import ConfigError, InvariantError, StateError
-from streamrec.mixture.waiting import Named, WaitingMixture, WaitScores
-from streamrec.mixture.waiting_weights import FLOOR
+from streamrec.mixture.waiting import Named, WaitingMixture
+from streamrec.mixture.waiting_scores import WaitScores
+from streamrec.mixture.waiting_weights import FLOOR, serve_rows
 from streamrec.models.base import Walk
 from streamrec.state.columns import Columns
 from streamrec.waiting.cells import log_cell
@@ -59,7 +60,7 @@ def test_no_user_loses_more_than_the_prior_against_the_best_expert(
     for user in set(users):
         mine = stream.user == user
         losses = -np.nansum(log_p[:, mine], axis=1)
-        log_w0 = log_w[mine & first][0]
+        log_w0 = np.roll(log_w[mine & first][0], 1)  # the team first, as in the scores
         assert losses[0] <= np.min(losses[1:] - log_w0) + 1e-9 * (1 + abs(losses[0]))
         exact = -np.log(np.sum(np.exp(log_w0 - (losses[1:] - losses[1:].min())))) + losses[1:].min()
         np.testing.assert_allclose(losses[0], exact, rtol=1e-9, atol=1e-9)
@@ -71,9 +72,9 @@ def test_weights_that_stand_still_would_break_the_bound() -> None:
     rates = np.tile([1.0, 1e-9], (n, 1))
     stream = poisson_stream([0] * n, [1] * n, rates)
     log_p = whole(run(fresh(1, TWO, []), stream, 50), "log_issued")
-    frozen = -np.sum(np.logaddexp(log_p[1, 1:], log_p[2, 1:]) - np.log(2))
-    best = -np.nansum(log_p[1])
-    assert frozen > best + 100 and -np.nansum(log_p[0]) <= best + np.log(2) + 1e-9
+    frozen = -np.sum(np.logaddexp(log_p[2, 1:], log_p[3, 1:]) - np.log(2))
+    best, log_w0 = -np.nansum(log_p[2]), fresh(1, TWO, []).log_prior()
+    assert frozen > best + 100 and -np.nansum(log_p[0]) <= best - log_w0[0] + 1e-9
 
 
 @pytest.mark.parametrize("cut", [1, 7, 128])
@@ -102,7 +103,7 @@ def test_what_is_scored_is_what_was_frozen_and_later_answers_change_nothing() ->
     dt = to_grid(sets.dt[at], delta[at])
     for k, (_, law) in enumerate([*EXPERTS, *NAIVE]):
         frozen = stream.issued[k][sets.earlier[at]].astype(np.float32).astype(np.float64)
-        np.testing.assert_array_equal(log_p[k + 1, at], log_cell(law, frozen, dt, delta[at]))
+        np.testing.assert_array_equal(log_p[k + 2, at], log_cell(law, frozen, dt, delta[at]))
     half = 150
     later = [np.where(np.arange(300)[:, None] < half, issued, issued[::-1]) for issued in stream.issued]
     changed = whole(run(fresh(20), replace(stream, issued=later, arrival=later), 64), "log_issued")
@@ -124,14 +125,14 @@ def test_the_mixture_is_scored_with_the_weights_before_the_gap() -> None:
     sets = sets_of(stream)
     scores = run(fresh(15), stream, 50)
     log_w, at = weights(scores), np.flatnonzero(sets.earlier >= 0)
-    before = log_w[sets.earlier[at]]
+    before = np.roll(log_w[sets.earlier[at]], 1, axis=1)  # the team first, as in the scores
     for field in ["log_issued", "log_point", "log_arrival"]:
         each = whole(scores, field)[:, at]
-        wanted = np.log(np.sum(np.exp(before.T + each[1 : K + 1]), axis=0))
+        wanted = np.log(np.sum(np.exp(before.T + each[1 : K + 2]), axis=0))
         np.testing.assert_allclose(each[0], wanted, rtol=1e-10, err_msg=field)
     np.testing.assert_allclose(np.exp(log_w).sum(axis=1), 1.0, rtol=1e-12)
     pit = whole(scores, "pit")[:, at]
-    np.testing.assert_allclose(pit[0], np.sum(np.exp(before.T) * pit[1 : K + 1], axis=0), rtol=1e-10)
+    np.testing.assert_allclose(pit[0], np.sum(np.exp(before.T) * pit[1 : K + 2], axis=0), rtol=1e-10)
 
 
 def test_silence_re_weights_the_experts_by_survival_and_stores_nothing() -> None:
@@ -144,7 +145,7 @@ def test_silence_re_weights_the_experts_by_survival_and_stores_nothing() -> None
     for name, array in before.items():
         np.testing.assert_array_equal(array, mixture.arena[name])
     params = [part for _, part in mixture._split(mixture.arena["wait.params"][rows])][:K]
-    w = np.exp(mixture.arena["wait.log_w"][rows])
+    w = np.exp(serve_rows(mixture.arena["wait.log_w"][rows], mixture.arena["wait.log_v"][rows]))
     for j in (3, 15, 32):
         t = published.edges_s[j]
         both = [
@@ -259,7 +260,7 @@ def test_medians_and_means_are_of_the_law_that_was_issued() -> None:
     issued = stream.issued[1][sets.earlier[at]].astype(np.float32).astype(np.float64)
     reach = -np.expm1(EXPERTS[1][1].log_survival(issued, np.full(len(at), 365 * 86400.0)))
     np.testing.assert_allclose(
-        whole(scores, "median")[2, at], EXPERTS[1][1].quantile(issued, 0.5 * reach), rtol=1e-6
+        whole(scores, "median")[3, at], EXPERTS[1][1].quantile(issued, 0.5 * reach), rtol=1e-6
     )
     published = np.concatenate([cut.published.quantiles[:, 2] for cut in scores])
     np.testing.assert_allclose(whole(scores, "median")[0, at], published[sets.earlier[at]], rtol=1e-6)
@@ -273,7 +274,7 @@ def test_an_expert_that_issued_nothing_sleeps_and_keeps_its_weight() -> None:
     log_p, log_w = whole(scores, "log_issued"), weights(scores)
     at = np.flatnonzero(sets.earlier >= 0)
     asleep = sets.earlier[at] < 100
-    assert np.isnan(log_p[3, at][asleep]).all() and np.isfinite(log_p[3, at][~asleep]).all()
+    assert np.isnan(log_p[4, at][asleep]).all() and np.isfinite(log_p[4, at][~asleep]).all()
     assert np.isfinite(log_p[0, at]).all() and np.isfinite(scores[0].published.tables).all()
     np.testing.assert_array_equal(log_w[at][asleep, 2], log_w[sets.earlier[at]][asleep, 2])
     np.testing.assert_allclose(np.exp(log_w).sum(axis=1), 1.0, rtol=1e-12)
@@ -287,7 +288,8 @@ def test_the_prior_learns_which_expert_users_need_and_keeps_its_floor() -> None:
     mixture = fresh(users, TWO, [])
     run(mixture, stream, 100)
     w0 = np.exp(mixture.log_prior())
-    assert w0[0] > 0.95 and w0[1] >= FLOOR / 2
+    assert w0[0] + w0[2] > 0.95 and w0[1] >= FLOOR / 3
+    assert mixture.team[0] > 0.95
     np.testing.assert_allclose(w0.sum(), 1.0)
 
 
