@@ -143,7 +143,13 @@ class HttpSettings(_Section):
     """Where metrics and queries are served."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int | None = Field(None, ge=0, le=65_535, description="Port; none: nothing is served.")
+    port: int | None = Field(
+        None, ge=0, le=65_535, description="Port, 0 for a free one; none: nothing is served."
+    )
+    stall_s: float = Field(
+        300.0, gt=0, description="Time without a sign of the loop after which it is not alive (/livez)."
+    )
+    answer_s: float = Field(5.0, gt=0, description="Time that a query waits for the loop's answer.")
 
 
 class Settings(_Section):
