@@ -44,7 +44,7 @@ _HOME = {
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 for _name in _ONE_THREAD:  # the order of sums, and so the bits, must not depend on the machine's load
-    os.environ.setdefault(_name, "1")
+    os.environ[_name] = "1"
 
 
 def _kernel_cache() -> Path:

@@ -17,7 +17,7 @@ FAILPOINTS = {
     "after_read": "records were read from the source, nothing was done with them",
     "before_journal": "a cut is closed, its journal entry not yet written",
     "after_journal": "the journal entry is written, the cut not yet applied",
-    "mid_cut": "some sets of the cut are forecast, others not",
+    "mid_cut": "waiting times of the cut are forecast and scored, its marks not",
     "before_update": "all forecasts of the cut are issued, nothing is learned",
     "after_update": "the cut is learned",
     "before_emit": "forecasts are ready, none is written",

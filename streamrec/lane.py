@@ -3,20 +3,26 @@
     cut ─► journal ─► engine (score, issue, mix, learn) ─► forecasts, dead letters ─► checkpoint, when due
 
 The checkpoint is the truth: opening a lane loads it, cuts the output files back to the lengths that it holds,
-and says where to read on. What was done after it is done again, and gives the same bits. The checkpoint
-writer is passed in: a thread for a daemon, an inline one for tests.
+and says where to read on. What was done after it is done again, and gives the same bits; the journal entries
+of it do not count any more, for a new epoch begins its own file. The first checkpoint is made at opening,
+before anything is written, so that there always is a length to go back to. After an error nothing may be
+kept: `abandon` gives the folder back as the last checkpoint left it. The checkpoint writer is passed in: a
+thread for a daemon, an inline one for tests.
 """
 
+import logging
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 
 import msgspec
 import numpy as np
 
 from streamrec.cut import Cut, Cutter
 from streamrec.entries import CutEntry
-from streamrec.errors import ConfigError
+from streamrec.errors import ConfigError, StateError, StreamrecError
 from streamrec.event import TieSet
 from streamrec.eventlog.base import Place, Reject, Sink
 from streamrec.eventlog.sinks import DeadLetters
@@ -25,6 +31,7 @@ from streamrec.forecast import Forecast
 from streamrec.journal import Journal
 from streamrec.models.base import Stateful
 from streamrec.order import Order
+from streamrec.places import one_clock
 from streamrec.processor import CutResult, Engine
 from streamrec.render import Renderer
 from streamrec.settings import Settings
@@ -33,7 +40,10 @@ from streamrec.state.snapshot import Snapshot, restore_into, snapshot_of
 from streamrec.state.store import LaneStore
 from streamrec.state.writer import InlineWriter, ThreadWriter, Writer
 
+log = logging.getLogger(__name__)
+
 JOURNAL, FORECASTS, LETTERS = "journal", "forecasts", "dead_letters"
+TAILS, EXTRA = "tails", "extra."
 
 MakeWriter = Callable[[LaneStore, Callable[[], object]], Writer]
 
@@ -48,20 +58,31 @@ class Outputs(NamedTuple):
         """Bytes written to each."""
         return {name: sink.position() for name, sink in self._named()}
 
-    def cut_back(self, lengths: Mapping[str, int]) -> None:
-        """Forget what was written after a checkpoint."""
-        for name, sink in self._named():
-            sink.cut_back(lengths.get(name, 0))
+    def tails(self) -> dict[str, int]:
+        """Check sum of the end of each."""
+        return {name: sink.tail() for name, sink in self._named()}
 
-    def flush(self) -> None:
-        """Everything written so far is on the disk when this returns."""
+    def cut_back(self, lengths: Mapping[str, int], tails: Mapping[str, int]) -> None:
+        """Forget what was written after a checkpoint; an output that it does not know stays as it is."""
+        for name, sink in self._named():
+            if name in lengths:
+                sink.cut_back(lengths[name], tails.get(name, 0))
+
+    def hand_over(self) -> None:
+        """Everything written so far is in the files."""
         for _, sink in self._named():
-            sink.flush()
+            sink.hand_over()
+
+    def sync(self) -> None:
+        """Everything handed over is on the disk when this returns; the writer thread calls it."""
+        for _, sink in self._named():
+            sink.sync()
 
     def close(self) -> None:
-        """Close both."""
-        for _, sink in self._named():
-            sink.close()
+        """Close both, the second even if closing the first fails."""
+        with ExitStack() as stack:
+            for _, sink in self._named():
+                stack.callback(sink.close)
 
     def _named(self) -> list[tuple[str, Sink | DeadLetters]]:
         both: list[tuple[str, Sink | DeadLetters | None]] = [
@@ -79,12 +100,20 @@ class Lane:
     settings : of the engine, the order and the cuts
     outputs : forecasts and dead letters
     n_universe : see `Engine`
+    clock_of : topic -> its clock; all files share one
     """
 
-    def __init__(self, settings: Settings, outputs: Outputs, n_universe: int = 0) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        outputs: Outputs,
+        n_universe: int = 0,
+        clock_of: Callable[[str], str] = one_clock,
+    ) -> None:
         self.settings, self.outputs = settings, outputs
         self.engine = Engine(settings, n_universe)
-        self.cutter = Cutter(_order(settings), self.engine.last_time, settings.cut.cut_events)
+        cut_events, last_time = settings.cut.cut_events, self.engine.last_time
+        self.cutter = Cutter(_order(settings), last_time, cut_events, clock_of=clock_of)
         forecast = settings.forecast
         self.renderer = Renderer(self.engine.vocabulary, forecast.within_s, forecast.hazard)
         self.extra: dict[str, Stateful] = {}
@@ -93,6 +122,8 @@ class Lane:
         self.store: LaneStore | None = None
         self._earlier: dict[int, int] = {}
         self._checkpoint_at = settings.checkpoint.every_events
+        self._changed = False
+        self._told: StreamrecError | None = None
 
     def open(self, folder: Path, make_writer: MakeWriter = InlineWriter) -> bool:
         """Become the owner of a folder: load its newest checkpoint, if any, and cut the outputs back to it.
@@ -105,9 +136,12 @@ class Lane:
         Raises
         ------
         StateError
-            If the state was made with other settings, or by another version.
+            If the state was made with other settings, or by another version, or an output is not the one
+            that it was writing to.
         CorruptStateError
             If no generation of it verifies.
+        DiskError
+            If the folder cannot be written to.
         """
         c = self.settings.checkpoint
         self.store = LaneStore.open(
@@ -116,17 +150,36 @@ class Lane:
             generation_every=c.generation_every,
             keep=c.generations,
         )
+        for note in self.store.notes:
+            log.warning(note)
         loaded = self.store.load()
         self._earlier = {e: lengths.get(JOURNAL, 0) for e, lengths in self.store.accepted.items()}
         if loaded is not None:
             self._restore(loaded)
         self.journal = Journal.open(folder, self.store.epoch, self._earlier)
-        self.writer = make_writer(self.store, self.journal.sync)
+        self.writer = make_writer(self.store, self._sync)
+        if loaded is None or not self.outputs.lengths().keys() <= loaded.lengths.keys():
+            self.checkpoint()
+            self.writer.drain()
         return loaded is not None
 
     def look(self, loaded: Snapshot) -> None:
-        """Become what a checkpoint says, without owning its folder; outputs stay as they are."""
-        restore_into(self.engine.components() | self.extra, loaded)
+        """Become what a checkpoint says, without owning its folder; outputs stay as they are.
+
+        Raises
+        ------
+        StateError
+            If it holds less, or models more, than a lane with these settings has.
+        """
+        restored = restore_into(self._components(), loaded)
+        strange = [name for name in restored.ignored if not name.startswith(EXTRA)]
+        if restored.missing or strange:
+            raise StateError(
+                f"the state does not hold {', '.join(restored.missing) or 'less'}, but holds "
+                f"{', '.join(strange) or 'nothing else'}: it was made by another version or another verb; "
+                "use that, or start with an empty state directory"
+            )
+        failpoint("in_restore")
         self.cutter.load(loaded.position)
 
     @property
@@ -140,41 +193,76 @@ class Lane:
         return self.cutter.bins.counts.ok
 
     def apply(self, cut: Cut) -> CutResult:
-        """Journal a cut, let the engine process it, write what it issued, and keep the state when due.
+        """Journal a cut, let the engine process it, and write what it issued.
 
         Raises
         ------
+        FencedError
+            If the folder has another owner since; nothing was done.
         DiskError
-            If the journal or an output cannot be written; if it was the journal, nothing was learned.
+            If the journal or an output cannot be written. If it was the journal, nothing was done, and the
+            same cut may be applied again once there is room.
         """
         failpoint("after_read")
+        if self.store is not None:
+            self.store.check_owner()
         if self.journal is not None:
             self.journal.append(CutEntry.of(cut))
+        self._changed = True
         result = self.engine.process(cut.sets)
         failpoint("before_emit")
         self._emit(cut, result)
         failpoint("after_emit")
+        return result
+
+    def keep_if_due(self) -> None:
+        """Make a checkpoint if enough events came since the last; after everybody has seen a cut's result."""
         if self.n_events >= self._checkpoint_at:
             self.checkpoint()
-        return result
 
     def checkpoint(self) -> bool:
         """Copy what changed and hand it to the writer; False if the writer is busy (counted there)."""
         if self.writer is None:
             return False
-        self.outputs.flush()
+        self.outputs.hand_over()
         self._checkpoint_at = self.n_events + self.settings.checkpoint.every_events
-        return self.writer.try_submit(self._snapshot)
+        taken = self.writer.try_submit(self._snapshot)
+        self._changed = self._changed and not taken
+        self._tell()
+        return taken
 
     def close(self) -> None:
-        """Keep the state, wait until it is on the disk, and give everything back."""
+        """Keep the state if it has changed, wait until it is on the disk, and give everything back.
+
+        Raises
+        ------
+        DiskError
+            If the disk refuses; what the last checkpoint that succeeded holds is safe.
+        """
         try:
             if self.writer is not None:
                 self.writer.drain()
+            if self.writer is not None and self._changed:
                 self.checkpoint()
                 self.writer.drain()
         finally:
             self._give_back()
+
+    def abandon(self) -> None:
+        """Give everything back without keeping what came after the last checkpoint: after an error."""
+        with suppress(StreamrecError):
+            self._give_back()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abandon()
 
     def forecast(self, user: str, at: float | None = None) -> Forecast:
         """A user's next event: what was issued after its last one, the wait given its silence until `at`.
@@ -212,13 +300,32 @@ class Lane:
 
     def _snapshot(self) -> Snapshot:
         return snapshot_of(
-            self.engine.components() | self.extra,
+            self._components(),
             serial=self.cutter.serial,
             position=self.cutter.dump(),
-            blobs={JOURNAL: msgspec.json.encode(self._journals())},
+            blobs={
+                JOURNAL: msgspec.json.encode(self._journals()),
+                TAILS: msgspec.json.encode(self.outputs.tails()),
+            },
             lengths=self._lengths(),
             n_events=self.n_events,
         )
+
+    def _components(self) -> dict[str, Stateful]:
+        return self.engine.components() | {EXTRA + name: extra for name, extra in self.extra.items()}
+
+    def _sync(self) -> None:
+        """Bring journal and outputs to the disk, before a checkpoint says how long they are."""
+        if self.journal is not None:
+            self.journal.sync()
+        self.outputs.sync()
+
+    def _tell(self) -> None:
+        """Say once that checkpoints fail: the run goes on without them."""
+        failed = self.writer.failed if self.writer is not None else None
+        if failed is not None and self._told is None:
+            log.warning("a checkpoint failed, going on without: %s", failed)
+        self._told = failed
 
     def _lengths(self) -> dict[str, int]:
         lengths = self.outputs.lengths()
@@ -234,17 +341,19 @@ class Lane:
 
     def _restore(self, loaded: Snapshot) -> None:
         self.look(loaded)
-        self.outputs.cut_back(loaded.lengths)
+        tails = msgspec.json.decode(loaded.blobs.get(TAILS, b"{}"), type=dict[str, int])
+        self.outputs.cut_back(loaded.lengths, tails)
         self._checkpoint_at = self.n_events + self.settings.checkpoint.every_events
 
     def _give_back(self) -> None:
-        if isinstance(self.writer, ThreadWriter):
-            self.writer.close()
-        if self.journal is not None:
-            self.journal.close()
-        if self.store is not None:
-            self.store.close()
-        self.outputs.close()
+        with ExitStack() as stack:  # the last one first, each even if another fails
+            stack.callback(self.outputs.close)
+            if self.store is not None:
+                stack.callback(self.store.close)
+            if self.journal is not None:
+                stack.callback(self.journal.close)
+            if isinstance(self.writer, ThreadWriter):
+                stack.callback(self.writer.close)
 
 
 def _order(settings: Settings) -> Order:

@@ -1,21 +1,90 @@
-"""Doing again what a journal says was done: the same records in the same cuts give the same bits."""
+"""Doing again what a journal says was done: the same records in the same cuts give the same bits.
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+The journal names its records by place and offset, so that a log which has grown since, or whose files are now
+given in another order, still gives the same cuts: where its next record is not the wanted one, it is sought.
+"""
 
+from collections.abc import Iterator, Sequence
+
+from streamrec.cut import Read
 from streamrec.entries import CutEntry, Entry
-from streamrec.errors import StateError
+from streamrec.errors import InvariantError, StateError
 from streamrec.event import Event, Record
-from streamrec.eventlog.base import Reject
+from streamrec.eventlog.base import Place, Reject
 from streamrec.journal import Position
 from streamrec.lane import Lane
 from streamrec.stream import Log
 
 Pair = tuple[Record, Event | Reject]
 
+BEYOND = 2**62
+"""An offset that no log reaches: a place that is sought there gives nothing."""
 
-def replay_cuts(lane: Lane, log: Log, entries: Iterable[tuple[Position, Entry]], stop: int) -> int:
-    """Apply the journalled cuts to a fresh lane, up to the one that ends at set `stop`.
+POLL = 2000
+
+
+class Finder:
+    """Gives the records of any ranges of a log; quick for ranges in the order of the log.
+
+    Parameters
+    ----------
+    log : that can be sought
+    places : all places of the log that will be asked for
+    """
+
+    def __init__(self, log: Log, places: Sequence[Place]) -> None:
+        self.log = log
+        self._next: dict[Place, int] = dict.fromkeys(places, 0)
+        self._ready: list[Pair] = []
+        self._at = 0
+        self.log.seek({})
+
+    def pairs(self, reads: Sequence[Read]) -> Iterator[Pair]:
+        """Decoded records of ranges, in their order.
+
+        Raises
+        ------
+        StateError
+            If the log does not hold one of them.
+        """
+        for topic, partition, first, last in reads:
+            at = first
+            while at < last:
+                pair = self._take((topic, partition), at, last)
+                at = pair[0].offset + 1
+                self._next[topic, partition] = at
+                yield pair
+
+    def _take(self, place: Place, at: int, last: int) -> Pair:
+        """The next record of a place: as the log goes on, else by going to it with all others, or alone."""
+        alone = dict.fromkeys(self._next, BEYOND) | {place: at}
+        for positions in (None, self._next | {place: at}, alone):
+            if positions is not None:
+                self._seek(positions)
+            pair = self._peek()
+            if pair is not None and pair[0][:2] == place and at <= pair[0].offset < last:
+                self._at += 1
+                return pair
+        raise StateError(
+            f"{place[0]}: records {at} to {last - 1} were read, the journal says, but they are not there; "
+            "name the log that the state was made from"
+        )
+
+    def _peek(self) -> Pair | None:
+        if self._at == len(self._ready):
+            records = self.log.poll(POLL)
+            while not records and not self.log.at_end():
+                records = self.log.poll(POLL)
+            self._ready, self._at = list(zip(records, self.log.decode_many(records), strict=True)), 0
+        return self._ready[self._at] if self._ready else None
+
+    def _seek(self, positions: dict[Place, int]) -> None:
+        self.log.seek(positions)
+        self._ready, self._at = [], 0
+
+
+def replay_cuts(lane: Lane, log: Log, entries: Sequence[tuple[Position, Entry]]) -> int:
+    """Apply journalled cuts to a fresh lane.
 
     Returns
     -------
@@ -25,26 +94,26 @@ def replay_cuts(lane: Lane, log: Log, entries: Iterable[tuple[Position, Entry]],
     Raises
     ------
     StateError
-        If the journal holds an entry that a log cannot bring about again.
-    InvariantError
-        If the log does not hold the records that the journal names.
+        If the journal holds an entry that a log cannot bring about again, or the log is not the one that
+        the journal is about.
     """
-    log.seek({})
-    pairs, n = _decoded(log), 0
-    for position, entry in entries:
-        if lane.cutter.serial >= stop:
-            break
-        if not isinstance(entry, CutEntry):
+    cuts = [_cut_entry(position, entry) for position, entry in entries]
+    finder = Finder(log, sorted({(topic, part) for cut in cuts for topic, part, _, _ in cut.reads}))
+    for entry in cuts:
+        if entry.serial != lane.cutter.serial:
             raise StateError(
-                f"journal at {position}: a {type(entry).__name__} entry is not replayed by this version"
+                f"the journal goes on at set {entry.serial}, but its cuts before end at "
+                f"{lane.cutter.serial}: entries are missing; restore the journal files of this directory"
             )
-        wanted = sum(last - first for _, _, first, last in entry.reads)
-        cut = lane.cutter.replay(entry.reads, entry.n_sets, entry.flushed, islice(pairs, wanted))
+        try:
+            cut = lane.cutter.replay(entry.reads, entry.n_sets, entry.flushed, finder.pairs(entry.reads))
+        except InvariantError as error:
+            raise StateError(f"the log does not fit the journal: {error}") from error
         lane.apply(cut)
-        n += 1
-    return n
+    return len(cuts)
 
 
-def _decoded(log: Log) -> Iterator[Pair]:
-    while records := log.poll(2000):
-        yield from zip(records, log.decode_many(records), strict=True)
+def _cut_entry(position: Position, entry: Entry) -> CutEntry:
+    if isinstance(entry, CutEntry):
+        return entry
+    raise StateError(f"journal at {position}: a {type(entry).__name__} entry is not replayed by this version")

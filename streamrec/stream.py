@@ -4,13 +4,15 @@ What is read in one go (`poll_events`) changes no result: cuts close by what was
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from streamrec.cut import Cut
 from streamrec.event import Event, Record
 from streamrec.eventlog.base import Codec, Place, Reject, Source
 from streamrec.lane import Lane
 from streamrec.processor import CutResult
+from streamrec.rejoin import Rejoin
 
 PAUSE_S = 0.02
 
@@ -72,31 +74,93 @@ class Events:
         return n if self.max_events is None else min(n, self.max_events)
 
     def read(
-        self, positions: Mapping[Place, int], already: int
+        self, positions: Mapping[Place, int], already: int, checks: Mapping[Place, int] | None = None
     ) -> Iterator[list[tuple[Record, Event | Reject]]]:
-        """Decoded records from `positions` on; an empty list now and then while a live source is silent."""
-        self.log.seek(positions)
+        """Decoded records from `positions` on; an empty list now and then while a live source is silent.
+
+        Parameters
+        ----------
+        positions : next offset per place
+        already : records read before, which count for `max_events`
+        checks : check sum of the record before the next offset, where it is known
+
+        Raises
+        ------
+        StateError
+            If the log is not the one that was read, by these check sums.
+        """
         left = float("inf") if self.max_events is None else self.max_events - already
+        if left <= 0:
+            return
+        rejoin = Rejoin(positions, checks or {})
+        self.log.seek(rejoin.start)
         while left > 0:
-            records = self.log.poll(min(self.poll_events, int(min(left, self.poll_events))))
+            polled = self.log.poll(min(self.poll_events, int(min(left, self.poll_events))))
+            records = rejoin.fresh(polled)
             left -= len(records)
             yield list(zip(records, self.log.decode_many(records), strict=True))
-            if not records and self.log.at_end():
-                return
-            if not records:
+            if not polled and self.log.at_end():
+                return rejoin.end()
+            if not polled:
                 self.wait()
 
 
-def drive(events: Events, lane: Lane) -> Iterator[CutResult]:
+class Watcher(Protocol):
+    """Whoever wants to see the loop at work (`serving.Watch`); it changes nothing of the lane."""
+
+    def reading(
+        self, pairs: Sequence[tuple[Record, Event | Reject]]
+    ) -> Iterable[tuple[Record, Event | Reject]]:
+        """Decoded records, perhaps none, on their way into the cutter; they have to pass as they are."""
+        ...
+
+    def applied(self, cut: Cut, result: CutResult) -> None:
+        """A cut was applied."""
+        ...
+
+    def between(self) -> None:
+        """The loop is between two cuts; called after every cut, and while a live source is silent."""
+        ...
+
+
+class Nobody:
+    """A watcher who looks away."""
+
+    def reading(
+        self, pairs: Sequence[tuple[Record, Event | Reject]]
+    ) -> Iterable[tuple[Record, Event | Reject]]:
+        """The pairs."""
+        return pairs
+
+    def applied(self, cut: Cut, result: CutResult) -> None:
+        """Nothing."""
+
+    def between(self) -> None:
+        """Nothing."""
+
+
+NOBODY = Nobody()
+
+
+def drive(events: Events, lane: Lane, watcher: Watcher = NOBODY) -> Iterator[CutResult]:
     """Read on where the lane stands, apply every cut, and flush at the end of the log.
 
-    A log in which nothing is new changes nothing.
+    A log in which nothing is new changes nothing. Whoever iterates has seen the result of a cut before a
+    checkpoint is made after it.
     """
-    cutter, read = lane.cutter, 0
-    for pairs in events.read(lane.positions, cutter.offsets_advanced):
-        read += len(pairs)
-        for cut in cutter.feed(pairs):
-            yield lane.apply(cut)
-    if read or cutter.order.n_open_marks or cutter.order.n_held:
-        for cut in cutter.finish():
-            yield lane.apply(cut)
+    cutter = lane.cutter
+    for pairs in events.read(lane.positions, cutter.offsets_advanced, cutter.checks):
+        for cut in cutter.feed(watcher.reading(pairs)):
+            yield _applied(cut, lane, watcher)
+            lane.keep_if_due()
+        watcher.between()
+    for cut in cutter.finish():
+        yield _applied(cut, lane, watcher)
+        lane.keep_if_due()
+
+
+def _applied(cut: Cut, lane: Lane, watcher: Watcher) -> CutResult:
+    result = lane.apply(cut)
+    watcher.applied(cut, result)
+    watcher.between()
+    return result

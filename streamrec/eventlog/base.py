@@ -97,16 +97,31 @@ class Sink(Protocol):
         """Take lines without their line ends; DiskError if they cannot be written."""
         ...
 
+    def hand_over(self) -> None:
+        """Give everything taken so far to the system, so that others can read it."""
+        ...
+
+    def sync(self) -> None:
+        """What was handed over is on the disk when this returns; another thread may call it."""
+        ...
+
     def flush(self) -> None:
-        """Everything taken so far is on the disk when this returns (write and fsync)."""
+        """Everything taken so far is on the disk when this returns: `hand_over` and `sync`."""
         ...
 
     def position(self) -> int:
         """Length in bytes of everything taken so far, flushed or not."""
         ...
 
-    def cut_back(self, position: int) -> None:
-        """Forget what was taken after `position`; StateError if the output is shorter than that."""
+    def tail(self) -> int:
+        """Check sum of the last bytes handed over, by which the output is known again; 0 if there is none."""
+        ...
+
+    def cut_back(self, position: int, tail: int = 0) -> None:
+        """Forget what was taken after `position`.
+
+        StateError if the output is shorter than that, or has another `tail` there; 0 fits any.
+        """
         ...
 
     def close(self) -> None:

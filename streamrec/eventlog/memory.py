@@ -103,14 +103,24 @@ class MemorySink:
         """Take lines."""
         self.lines.extend(lines)
 
+    def hand_over(self) -> None:
+        """Nothing to do."""
+
+    def sync(self) -> None:
+        """Nothing to do."""
+
     def flush(self) -> None:
         """Nothing to do."""
+
+    def tail(self) -> int:
+        """Always 0: nobody can exchange it."""
+        return 0
 
     def position(self) -> int:
         """Bytes taken, line ends counted."""
         return sum(len(line) + 1 for line in self.lines)
 
-    def cut_back(self, position: int) -> None:
+    def cut_back(self, position: int, tail: int = 0) -> None:
         """Forget lines after `position`, which has to be one that `position()` gave."""
         at = 0
         for kept, line in enumerate([*self.lines, b""]):

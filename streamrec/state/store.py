@@ -173,6 +173,21 @@ class LaneStore:
             due = self.head["saves"] % self.generation_every == 0
             return Saved(self.head["saves"], n_bytes, self._try_generation() if due else None)
 
+    def check_owner(self) -> None:
+        """Stop early if the lane has another owner now; every save makes sure of it in its transaction.
+
+        Raises
+        ------
+        FencedError
+            If a later epoch was begun.
+        """
+        newest = _highest_epoch(self.directory)
+        if newest > self.epoch:
+            raise FencedError(
+                f"{self.directory}: opened as epoch {newest} since, we are {self.epoch}; nothing was "
+                "written; stop this process, the other one owns the lane"
+            )
+
     def close(self) -> None:
         """Close the file; what is committed stays."""
         with self._lock:

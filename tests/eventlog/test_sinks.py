@@ -79,6 +79,7 @@ def test_a_reopened_file_goes_on_at_its_end_and_loses_a_torn_line(tmp_path: Path
     first.emit([b"one", b"two"])
     first.flush()
     accepted = first.position()
+    first.close()
     path.write_bytes(path.read_bytes() + b'{"torn')  # what a crash may leave
     second = JsonLinesSink(path)
     assert second.position() == accepted + 6
