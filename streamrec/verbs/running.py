@@ -1,21 +1,28 @@
 """run and demo: a log through the whole program, with state, sinks and a live view."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from streamrec.errors import ConfigError
 from streamrec.evaluate import cumulative
 from streamrec.eventlog.datasets import cache_folder, get_dataset
+from streamrec.eventlog.files import FileSource
 from streamrec.lane import Lane
 from streamrec.report import Display, score_table
 from streamrec.settings import load_settings
 from streamrec.state.writer import ThreadWriter
-from streamrec.stream import Events, drive
+from streamrec.stream import NOBODY, Events, drive
 from streamrec.verbs.making import simulate_file
 from streamrec.verbs.opening import outputs_of, source_of
+
+if TYPE_CHECKING:
+    from streamrec.telemetry import LoopState
+    from streamrec.verbs.serving import Watch
 
 DEMO = "movielens-100k"
 
@@ -33,16 +40,49 @@ def run(
     settings = load_settings(config, flags)
     source = source_of(inputs, settings.input)
     lane = Lane(settings, outputs_of(sink, dead_letters))
-    if state is not None and lane.open(state, ThreadWriter):
-        console.print(f"{state}: resumed after {lane.n_events:,} events")
-    events = Events(source, poll_events=settings.cut.poll_events)
-    before = lane.n_events
-    with Display(lane, events.count(), console) as display:
-        for result in drive(events, lane):
-            display.update(result)
-    lane.close()
+    with _watched(lane, console) as watch:
+        try:
+            before = _drive(lane, watch, source, state, console)
+        except BaseException:
+            lane.abandon()
+            raise
     source.close()
     _conclude(lane, before, Console())
+
+
+def _drive(
+    lane: Lane, watch: "Watch | None", source: FileSource, state: Path | None, console: Console
+) -> int:
+    """Open, stream and close a lane; the events that it had before."""
+    open_lane = partial(lane.open, make_writer=ThreadWriter) if watch is None else watch.open
+    if state is not None and open_lane(state) and lane.n_events:
+        console.print(f"{state}: resumed after {lane.n_events:,} events")
+    events = Events(source, poll_events=lane.settings.cut.poll_events)
+    before = lane.n_events
+    _enter(watch, "running")
+    with Display(lane, events.count(), console) as display:
+        for result in drive(events, lane, watch or NOBODY):
+            display.update(result)
+    _enter(watch, "draining")
+    lane.close()
+    return before
+
+
+@contextmanager
+def _watched(lane: Lane, console: Console) -> Iterator["Watch | None"]:
+    """Metrics and queries while the block runs, if a port is set."""
+    if lane.settings.http.port is None:
+        yield None
+        return
+    from streamrec.verbs.serving import serving  # noqa: PLC0415 (fastapi only where it is asked for)
+
+    with serving(lane, console) as watch:
+        yield watch
+
+
+def _enter(watch: "Watch | None", state: "LoopState") -> None:
+    if watch is not None:
+        watch.enter(state)
 
 
 def _conclude(lane: Lane, before: int, console: Console) -> None:
