@@ -5,19 +5,17 @@ here they only change their form.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 
 import numpy as np
 
 from streamrec.event import TieSet
-from streamrec.forecast import Forecast, Hazard, MarkChance, Wait
+from streamrec.forecast import Forecast, Hazard, LargeSet, MarkChance, Wait
 from streamrec.mixture.kernels_published import Published as PublishedMarks
 from streamrec.mixture.waiting_table import LEVELS, round_printed
 from streamrec.mixture.waiting_table import Published as PublishedWaits
 from streamrec.state.vocabulary import Vocabulary
 
 MODEL = "mixture"
-MASS = 0.9
 
 
 class Renderer:
@@ -52,7 +50,7 @@ class Renderer:
                 n_rest=int(marks.n_rest[i]),
                 n_new=int(marks.n_new[i]),
                 wait=wait,
-                set90=smallest_set(listed),
+                set90=smallest_set(listed, int(marks.set_size[i]), float(marks.set_p[i])),
                 interval90=interval,
             )
 
@@ -82,17 +80,16 @@ def _intervals(waits: PublishedWaits) -> Iterator[list[float | None]]:
         yield [low, high if np.isfinite(high) else None]
 
 
-def smallest_set(listed: Sequence[MarkChance]) -> list[str] | None:
-    """The smallest set of marks that holds 90 %; None where it is longer than the published list.
+def smallest_set(listed: Sequence[MarkChance], size: int, least: float) -> list[str] | LargeSet:
+    """The smallest set of known marks that holds 90 %: by name where the published list reaches that far.
 
     Examples
     --------
-    >>> smallest_set([MarkChance("a", 0.7), MarkChance("b", 0.25)])
+    >>> smallest_set([MarkChance("a", 0.7), MarkChance("b", 0.25), MarkChance("c", 0.01)], 2, 0.25)
     ['a', 'b']
-    >>> smallest_set([MarkChance("a", 0.5)]) is None
-    True
+    >>> smallest_set([MarkChance("a", 0.5)], 812, 0.0004)
+    LargeSet(size=812, p_threshold=0.0004)
     """
-    for n, mass in enumerate(accumulate(m.p for m in listed), 1):
-        if mass >= MASS:
-            return [m.mark for m in listed[:n]]
-    return None
+    if size <= len(listed):
+        return [m.mark for m in listed[:size]]
+    return LargeSet(size, least)

@@ -16,6 +16,7 @@ from streamrec.arrays import Bytes8, Floats, Hashes, Ints32
 from streamrec.jit import kernel
 
 LISTED = 20
+SET_MASS = 0.9
 POWERS = 10.0 ** np.arange(23)
 
 
@@ -28,6 +29,8 @@ class Published(NamedTuple):
     mark, p : (R, 20) marks, likeliest first, and their printed probabilities; -1 and 0 beyond n
     p_new, p_rest : (R,) mass of unknown marks, and of known marks that are not listed
     n_new, n_rest : (R,) placeholders that share p_new, known marks that are not listed
+    set_size, set_p : (R,) the smallest set that holds 90 %: how many known marks, and the least p among
+        them; all known marks and 0 where even these hold less
     """
 
     n: Ints32
@@ -37,6 +40,8 @@ class Published(NamedTuple):
     p_rest: Floats
     n_new: Floats
     n_rest: Floats
+    set_size: Floats
+    set_p: Floats
 
 
 def new_published(n: int) -> Published:
@@ -45,7 +50,7 @@ def new_published(n: int) -> Published:
         np.full(n, -1, np.int32),
         np.full((n, LISTED), -1, np.int32),
         np.zeros((n, LISTED)),
-        *(np.zeros(n) for _ in range(4)),
+        *(np.zeros(n) for _ in range(6)),
     )
 
 
@@ -110,6 +115,58 @@ def sum_of(y: Floats, n: int) -> float:
 
 
 @kernel
+def mass_above(y: Floats, n: int, least: float) -> float:
+    """Σ of the first n that are `least` or more, in four fixed lanes."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    whole = n - n % 4
+    for i in range(0, whole, 4):
+        a += y[i] if y[i] >= least else 0.0
+        b += y[i + 1] if y[i + 1] >= least else 0.0
+        c += y[i + 2] if y[i + 2] >= least else 0.0
+        d += y[i + 3] if y[i + 3] >= least else 0.0
+    for i in range(whole, n):
+        a += y[i] if y[i] >= least else 0.0
+    return (a + b) + (c + d)
+
+
+@kernel
+def wide_set(y: Floats, n_known: int, missing: float) -> tuple[int, float]:
+    """How many marks, largest first, hold `missing`, and the least of them; y has the listed ones at 0."""
+    low, high = 0.0, 0.0
+    for i in range(n_known):
+        high = max(high, y[i])
+    if high == 0.0 or mass_above(y, n_known, 0.0) < missing:
+        return 0, 0.0
+    low = high * 2.0**-50
+    for _ in range(32):
+        middle = np.sqrt(low * high)
+        if mass_above(y, n_known, middle) >= missing:
+            low = middle
+        else:
+            high = middle
+    size, least = 0, 1.0
+    for i in range(n_known):
+        if y[i] >= low:
+            size += 1
+            least = min(least, y[i])
+    return size, least
+
+
+@kernel
+def publish_set(to: Published, r: int, y: Floats, n_known: int, escape: float) -> None:
+    """The smallest set that holds 90 %, behind the list that is written already; y lacks the listed marks."""
+    listed, held = to.p[r], 0.0
+    for i in range(to.n[r]):
+        held += listed[i]
+        if held >= SET_MASS:
+            to.set_size[r], to.set_p[r] = i + 1, listed[i]
+            return
+    more, least = wide_set(y, n_known, (SET_MASS - held) / (1.0 - escape)) if escape < 1.0 else (0, 0.0)
+    to.set_size[r] = to.n[r] + more if more > 0 else n_known
+    to.set_p[r] = six_digits((1.0 - escape) * least)
+
+
+@kernel
 def publish(
     to: Published, r: int, y: Floats, n_known: int, escape: float, n_new: float, hashes: Hashes
 ) -> None:
@@ -125,6 +182,7 @@ def publish(
     to.p_rest[r] = six_digits((1.0 - escape) * sum_of(y, n_known))
     to.n_new[r] = n_new
     to.n_rest[r] = n_known - n
+    publish_set(to, r, y, n_known, escape)
 
 
 @kernel
@@ -151,4 +209,5 @@ def copy_published(of: Published, r: int, to: Published, s: int, touched: Bytes8
         to.mark[s, i], to.p[s, i] = of.mark[r, i], of.p[r, i]
     to.p_new[s], to.p_rest[s] = of.p_new[r], of.p_rest[r]
     to.n_new[s], to.n_rest[s] = of.n_new[r], of.n_rest[r]
+    to.set_size[s], to.set_p[s] = of.set_size[r], of.set_p[r]
     touched[s] = 1

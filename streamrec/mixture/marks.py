@@ -118,7 +118,7 @@ class MarkMixture:
         arena.add("published.n", Column(np.int32, (), -1))
         arena.add("published.mark", Column(np.int32, (LISTED,), -1))
         arena.add("published.p", Column(np.float64, (LISTED,)))
-        for name in ("p_new", "p_rest", "n_new", "n_rest"):
+        for name in ("p_new", "p_rest", "n_new", "n_rest", "set_size", "set_p"):
             arena.add(f"published.{name}", Column(np.float64))
 
     def walk(
