@@ -125,8 +125,9 @@ def _figures(boards: list[Boards], open_gain: Floats) -> dict[str, Any]:
     mixture["mark_issued"] = means(issued[0, SLICES.index("all")])
     mixture["time"]["log_density_issued"] = float(density[1] / density[0]) if density[0] else float("nan")
     naive = {name: every[name] for name in NAIVE if name in every}
+    layers = {"soft_bayes": every.pop("soft_bayes")}
     experts = {name: figures for name, figures in every.items() if name not in NAIVE[:-1]}
-    return {"mixture": mixture, "experts": experts, "naive": naive}
+    return {"mixture": mixture, "layers": layers, "experts": experts, "naive": naive}
 
 
 def evaluate(

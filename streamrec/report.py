@@ -87,6 +87,8 @@ def score_table(figures: Mapping[str, Any], title: str) -> Group:
     for name in COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_row("mixture", *_cells(figures["mixture"]), style="bold")
+    for name, one in figures["layers"].items():
+        table.add_row(f"  {name}", *_cells(one))
     table.add_section()
     for name, one in _ranked(_grouped(figures["experts"])):
         slept = any(one[k]["events"] < figures["mixture"][k]["events"] for k in ("mark", "time") if k in one)
