@@ -15,11 +15,12 @@ every set at first, after every 64 in the end) 256 users are drawn. With w_u = P
     E ln λ = ψ(a+n) - w ln(b+T+s) - (1-w) ln(b+T)      gone_u = 1 - w_u
     E λ    = (a+n) [w / (b+T+s) + (1-w) / (b+T)]
 
-are averaged, the averages run into the kept ones by weight ρ = max(1/50, k^-0.7) at the k-th time, and
+are averaged, the averages run into the kept ones by weight ρ = max(1/10, k^-0.7) at the k-th time, and
 a, b, π solve  ln a - ψ(a) = ln mean(E λ) - mean(E ln λ),  b = a / mean(E λ),  π = Σ gone / Σ (n+1), with
 one pseudo-user of shape 1 among all users on the left and half a departure in one chance on the right:
 two users of like rates prove neither that all are alike nor that nobody leaves.
-Each of the first 16 times starts over at a = 1, b = exposure / events of the drawn users, so nothing
+This is done eight times in a row: with most waits still open, one step moves π by little. Each of the
+first 16 times starts over at a = 1, b = exposure / events of the drawn users, so nothing
 depends on the unit of time. Every step is an EM step: nothing can diverge, no step size is tuned.
 
 Source: gamma-Poisson with dropout: Fader, Hardie, Lee (2005), Marketing Science 24, 275-284 (BG/NBD;
@@ -150,14 +151,14 @@ def _maximise(theta: Floats, users: float) -> None:
 
 @njit(cache=True)
 def _fit(picked: Floats, count: Ints, theta: Floats) -> None:
-    """One EM step; while it is early, several from a fresh start."""
+    """Eight EM steps on the drawn users; while it is early, from a fresh start."""
     if len(picked) == 0:
         return
     early = count[STEPS] < FIRST
     if early:
         _start_over(picked, theta)
-    for _ in range(8 if early else 1):
-        _expect(picked, theta, theta, 1.0 if early else max(0.02, (count[STEPS] - FIRST + 1.0) ** -0.7))
+    for _ in range(8):
+        _expect(picked, theta, theta, 1.0 if early else max(0.1, (count[STEPS] - FIRST + 1.0) ** -0.7))
         _maximise(theta, count[ROWS])
     count[STEPS] += 1
 
