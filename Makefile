@@ -6,7 +6,7 @@ RUN_STATE ?= runs/movielens-100k
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint types architecture docs results bench clean
+.PHONY: help setup run test check lint types architecture docs pages results bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,8 +29,8 @@ test: setup ## run all tests
 check: lint types architecture docs ## lint, types, architecture, documentation
 
 lint: setup
-	$(BIN)/ruff check streamrec tests bench
-	$(BIN)/ruff format --check streamrec tests bench
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 types: setup
 	$(BIN)/mypy
@@ -39,7 +39,11 @@ architecture: setup
 	$(BIN)/lint-imports
 
 docs: setup
-	$(BIN)/python -m pytest -q tests/docs
+	$(BIN)/python -m pytest tests/docs
+
+pages: setup ## write docs/settings.md, docs/cli.md and docs/metrics-reference.md anew from the code
+	$(BIN)/python tests/docs/pages.py
+	$(BIN)/python -m streamrec.metric_table > docs/metrics-reference.md
 
 results: setup ## measure every data set and write docs/results.md
 	$(BIN)/python bench/results.py
