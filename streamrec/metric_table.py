@@ -71,7 +71,7 @@ PIPELINE = (
     _m("last_event_timestamp_seconds", Gauge, "", "Largest event time that was applied by this process.",
        "close to now on a live log"),
     _m("stage_seconds", Histogram, "stage", "Time of one piece of work: decode (read and decode a poll) and "
-       "cut (order, journal, forecast, learn and emit one cut).", "stable", SHORT),
+       "cut (journal, forecast, learn and emit one cut).", "stable", SHORT),
     _m("telemetry_seconds_total", Counter, "", "Time the loop spent on these metrics.",
        "below 5 % of the loop's time"),
 )  # fmt: skip

@@ -114,6 +114,10 @@ class Watcher(Protocol):
         """Decoded records, perhaps none, on their way into the cutter; they have to pass as they are."""
         ...
 
+    def applying(self, cut: Cut) -> None:
+        """A cut is about to be applied."""
+        ...
+
     def applied(self, cut: Cut, result: CutResult) -> None:
         """A cut was applied."""
         ...
@@ -131,6 +135,9 @@ class Nobody:
     ) -> Iterable[tuple[Record, Event | Reject]]:
         """The pairs."""
         return pairs
+
+    def applying(self, cut: Cut) -> None:
+        """Nothing."""
 
     def applied(self, cut: Cut, result: CutResult) -> None:
         """Nothing."""
@@ -160,6 +167,7 @@ def drive(events: Events, lane: Lane, watcher: Watcher = NOBODY) -> Iterator[Cut
 
 
 def _applied(cut: Cut, lane: Lane, watcher: Watcher) -> CutResult:
+    watcher.applying(cut)
     result = lane.apply(cut)
     watcher.applied(cut, result)
     watcher.between()

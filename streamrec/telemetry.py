@@ -115,15 +115,19 @@ class Telemetry:
         self, pairs: Sequence[tuple[Record, Event | Reject]]
     ) -> Iterator[tuple[Record, Event | Reject]]:
         """Decoded records on their way into the cutter; they pass as they are."""
-        if not self._silent:  # after silence the loop had waited
-            self._stage("decode")
-        self._silent, self._stamp = not pairs, self.clock()
+        if pairs and not self._silent:  # after silence the loop had waited
+            self._stages["decode"].append(self.clock() - self._stamp)
+        self._silent = not pairs
         return self.tally.reading(pairs)
+
+    def applying(self, cut: Cut) -> None:
+        """A cut is about to be applied."""
+        self._stamp = self.clock()
 
     def applied(self, cut: Cut, result: CutResult) -> None:
         """A cut was applied."""
-        self._stage("cut")
         began = self.clock()
+        self._stages["cut"].append(began - self._stamp)
         self.tally.cut(cut)
         self._n_forecasts += result.batch.n_sets
         self._last_time = max(self._last_time, float(result.batch.time.max(initial=-np.inf)))
@@ -135,16 +139,11 @@ class Telemetry:
         now = Sums.of(self.lane.engine.boards, self._half)
         for window in self._windows.values():
             window.add(now)
-        self.resume(began)
+        self.seconds += self.clock() - began
 
-    def resume(self, began: float) -> None:
-        """The loop goes on: what was done since `began` was telemetry."""
+    def resume(self) -> None:
+        """The loop goes on to read: the next stage begins."""
         self._stamp = self.clock()
-        self.seconds += self._stamp - began
-
-    def pause(self, began: float) -> None:
-        """The loop did something else since `began`, which counts for no stage."""
-        self._stamp += self.clock() - began
 
     def due(self) -> bool:
         """A second has passed since the last text."""
@@ -158,7 +157,7 @@ class Telemetry:
         self._put_checkpoints()
         self._put_quality()
         text = self.meters.text()
-        self.resume(began)
+        self.seconds += self.clock() - began
         return text
 
     def _said(self) -> None:
@@ -169,11 +168,6 @@ class Telemetry:
         for outcome in ("ok", "fallback", "empty", "rejected"):
             self.meters.reach("restores_total", 0, outcome)
         self.meters.put("checkpoint_last_success_timestamp_seconds", 0)
-
-    def _stage(self, name: str) -> None:
-        now = self.clock()
-        self._stages[name].append(now - self._stamp)
-        self._stamp = now
 
     def _writer(self, store: LaneStore, sync: Callable[[], object]) -> Writer:
         return MeasuredWriter(store, sync, self.durations, self.clock)

@@ -51,18 +51,21 @@ class Watch:
         """Decoded records pass."""
         return self.telemetry.reading(pairs)
 
+    def applying(self, cut: Cut) -> None:
+        """A cut is about to be applied."""
+        self.telemetry.applying(cut)
+
     def applied(self, cut: Cut, result: CutResult) -> None:
         """A cut was applied."""
         self.telemetry.applied(cut, result)
 
     def between(self) -> None:
         """Between two cuts: a sign of life, answers, and now and then a new text."""
-        began = self.telemetry.clock()
         self.server.tick()
         self.server.answer(self.lane)
-        self.telemetry.pause(began)
         if self.telemetry.due():
             self._show()
+        self.telemetry.resume()
 
     def _show(self) -> None:
         self.server.show(self.telemetry.render(), status_of(self.lane))

@@ -1,6 +1,7 @@
 """Metrics say what the lane says: bins, positions, scores over windows, checkpoints."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,15 @@ from prometheus_client import CollectorRegistry
 from served_lane import Ticking, new_lane, of_name, results, samples, values
 
 from streamrec.bins import Counts
-from streamrec.cut import Cutter
+from streamrec.cut import Cut, Cutter
 from streamrec.errors import StateError
 from streamrec.event import Event, Record
 from streamrec.eventlog.base import Reject
+from streamrec.eventlog.codec import JsonCodec
 from streamrec.metric_table import METRICS
 from streamrec.metrics.times import pit_ks
 from streamrec.order import Order
+from streamrec.processor import CutResult
 from streamrec.rolling import Sums, Window
 from streamrec.tally import OUTCOMES, Tally
 from streamrec.telemetry import Telemetry
@@ -29,10 +32,8 @@ class Seer:
     """Hands everything that it sees to the telemetry."""
 
     def __init__(self, telemetry: Telemetry) -> None:
-        self.reading, self.applied = telemetry.reading, telemetry.applied
-
-    def between(self) -> None:
-        """Nothing."""
+        self.reading, self.between = telemetry.reading, telemetry.resume
+        self.applying, self.applied = telemetry.applying, telemetry.applied
 
 
 def decoded(what: str, time: int, at: tuple[int, int]) -> Event | Reject:
@@ -176,6 +177,31 @@ def test_a_window_is_as_long_as_it_says_to_a_thirty_second_and_a_cut(cuts: list[
             assert inside == total
         else:
             assert size <= inside <= size + size // 32 + 2 * max(cuts)
+
+
+def test_stages_are_timed_from_their_own_beginning() -> None:
+    clock, lane = Ticking(), new_lane()
+    telemetry = Telemetry(lane, CollectorRegistry(), clock)
+    apply, decode = lane.apply, JsonCodec.decode_many
+
+    def slow(cut: Cut) -> CutResult:
+        clock.now += 2.0
+        return apply(cut)
+
+    def slow_decode(codec: JsonCodec, records: Sequence[Record]) -> list[Event | Reject]:
+        clock.now += 0.5
+        return decode(codec, records)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lane, "apply", slow)
+        patch.setattr(JsonCodec, "decode_many", slow_decode)
+        n_cuts = 0
+        for _ in results(lane, values(), Seer(telemetry)):
+            clock.now += 64.0  # whoever iterates takes its time, which is nobody's stage
+            n_cuts += 1
+    text = telemetry.render()
+    assert of_name(text, "stage_seconds_count") == {("cut",): n_cuts, ("decode",): 12}
+    assert of_name(text, "stage_seconds_sum") == {("cut",): 2.0 * n_cuts, ("decode",): 6.0}
 
 
 def test_a_text_is_due_once_a_second() -> None:
