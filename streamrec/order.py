@@ -110,8 +110,7 @@ class Order:
     ['ok', 'ok', 'ok', 'late']
     >>> order.take()[0].marks
     ('a', 'b')
-    >>> order.flush()
-    >>> [s.time for s in order.take()]
+    >>> order.flush(); [s.time for s in order.take()]
     [2.0]
     """
 
@@ -350,15 +349,12 @@ class Order:
 
     def dump(self) -> bytes:
         """The whole state; equal states give equal bytes."""
+        clocks = [self._clock_state(clock) for _, clock in sorted(self._clocks.items())]
         state = _OrderState(
-            [self._clock_state(clock) for _, clock in sorted(self._clocks.items())],
+            clocks,
             self.released,
             sorted((user, waiting[1]) for user, waiting in self._waiting.items()),
-            self.n_ok,
-            self.n_late,
-            self.n_duplicate,
-            self.n_forced,
-            self.n_forgotten,
+            *(self.n_ok, self.n_late, self.n_duplicate, self.n_forced, self.n_forgotten),
         )
         return pack(state)
 
