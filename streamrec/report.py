@@ -1,8 +1,10 @@
 """What a person sees: a live line while a log streams by, and the table at its end."""
 
 import math
+import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -40,10 +42,13 @@ class Display:
     def __init__(self, lane: Lane, total: int, console: Console) -> None:
         self.lane, self.total = lane, total
         self.began, self.events_before = time.perf_counter(), lane.n_events
+        self.console = console
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._drawn = 0.0
 
     def __enter__(self) -> "Display":
+        if not Path(os.environ["NUMBA_CACHE_DIR"]).is_dir():
+            self.console.print("compiling the kernels, once: this takes a minute or two")
         self._live.start()
         return self
 

@@ -81,6 +81,7 @@ def walk(
     row: Ints, time: Floats, timed: Bools, dt: Floats, start: Ints, mark: Ints32, n_known: Ints,
     decay: float, c: Counts, rings: Rings, arrival: Out, issued: Out,
 ) -> None:  # fmt: skip
+    """Go through the sets of a cut in order, filling `arrival` and `issued`; counts and rings go on."""
     term = np.empty((RING, N_CLASSES))
     for s in range(len(row)):
         r, t, first = row[s], time[s], np.isnan(dt[s])

@@ -30,7 +30,8 @@ def figures() -> dict[str, Any]:
     experts |= {"log_normal": {"time": wait(-5.4)}, "gamma_poisson": {"time": wait(NAN)}}
     experts["recurrent"] = {"mark": mark(4.0, events=50.0), "time": wait(-263.7797)}
     naive = {name: {"mark": mark(7.0), "time": wait(-3413.25)} for name in NAIVE}
-    return {"mixture": {"mark": mark(4.5), "time": wait(-5.0)}, "experts": experts, "naive": naive}
+    mixture, layers = {"mark": mark(4.5), "time": wait(-5.0)}, {"soft_bayes": {"mark": mark(4.6)}}
+    return {"mixture": mixture, "layers": layers, "experts": experts, "naive": naive}
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_no_name_and_no_number_is_cut_off_at_80_columns(lines: list[str]) -> Non
 
 def test_the_mixture_stands_first_and_the_experts_follow_from_best_to_worst(lines: list[str]) -> None:
     names = [line.split()[0] for line in lines if "  0.5000" in line or "-5.4000" in line]
-    assert names[:2] == ["mixture", "recurrent"]
+    assert names[:3] == ["mixture", "soft_bayes", "recurrent"]
     assert names.index("log_normal") > names.index("context_1")
 
 
