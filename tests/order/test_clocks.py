@@ -27,3 +27,11 @@ def test_the_topics_of_open_and_held_events_survive_a_dump(lateness_s: float) ->
         each.flush()
     assert [(s.user, s.topic) for s in loaded.released] == [("u", "x"), ("v", "y"), ("w", "x")]
     assert loaded.released == order.released
+
+
+def test_a_tick_before_the_first_event_of_a_partition_survives_a_dump() -> None:
+    order = Order(lateness_s=1.0)
+    order.tick(0, 5.0)
+    resumed = Order(lateness_s=1.0)
+    resumed.load(order.dump())
+    assert [o.push(Event("u", "a", 4.0)) for o in (order, resumed)] == ["late", "late"]

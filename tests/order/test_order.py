@@ -378,14 +378,6 @@ def test_a_forgotten_user_leaves_nothing_behind(lateness_s: float) -> None:
     assert [s.user for s in stream.flush()] == ["v"]
 
 
-def test_a_tick_before_the_first_event_of_a_partition_survives_a_dump() -> None:
-    order = Order(lateness_s=1.0)
-    order.tick(0, 5.0)
-    resumed = Order(lateness_s=1.0)
-    resumed.load(order.dump())
-    assert [o.push(Event("u", "a", 4.0)) for o in (order, resumed)] == ["late", "late"]
-
-
 def test_a_dump_of_something_else_is_refused_and_changes_nothing() -> None:
     order = Order()
     order.push(Event("u", "a", 1.0))
