@@ -6,6 +6,15 @@ from streamrec.event import Event
 from streamrec.order import Order
 
 
+def test_partitions_of_two_topics_do_not_mix() -> None:
+    order = Order()
+    order.push(Event("u", "a", 1.0), topic="x")
+    order.push(Event("v", "a", 2.0), topic="y")
+    assert order.released == []
+    order.flush()
+    assert [(s.user, s.topic) for s in order.take()] == [("u", "x"), ("v", "y")]
+
+
 def test_topics_on_one_clock_close_each_others_sets_and_a_set_keeps_the_topic_of_its_first_event() -> None:
     order = Order()
     for user, time, topic in [("u", 1.0, "x"), ("u", 1.0, "y"), ("v", 2.0, "y")]:

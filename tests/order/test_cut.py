@@ -338,8 +338,8 @@ def test_limits_out_of_range_and_foreign_bytes_are_refused() -> None:
 
 def test_cuts_of_several_files_on_one_clock_are_those_of_the_files_joined() -> None:
     events = [Event(f"u{i % 5}", f"m{i % 3}", float(i // 4), offset=i) for i in range(60)]
-    joined = [(Record("all", 0, i, b""), event) for i, event in enumerate(events)]
-    parted = [
+    joined: list[Pair] = [(Record("all", 0, i, b""), event) for i, event in enumerate(events)]
+    parted: list[Pair] = [
         (Record(f"part{i // 25}", 0, i % 25, b""), event._replace(offset=i % 25))
         for i, event in enumerate(events)
     ]
@@ -364,7 +364,7 @@ def test_a_log_that_has_nothing_to_release_ends_without_a_cut() -> None:
 def test_the_check_sum_is_of_the_last_record_of_every_place_and_survives_a_dump() -> None:
     loop = Loop()
     values = {("a", 0): b"last of a", ("b", 0): b"last of b"}
-    pairs = [(Record("a", 0, 0, b"first"), Event("u", "m", 1.0, offset=0))]
+    pairs: list[Pair] = [(Record("a", 0, 0, b"first"), Event("u", "m", 1.0, offset=0))]
     pairs += [(Record(t, p, 1, value), Event("u", "m", 1.0, offset=1)) for (t, p), value in values.items()]
     loop.feed(pairs)
     assert loop.cutter.checks == {}

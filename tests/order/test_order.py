@@ -149,15 +149,6 @@ def test_a_user_who_wanders_between_partitions_never_goes_back_in_time() -> None
     assert [(s.time, s.marks) for s in stream.flush()] == [(10.0, ("a", "c")), (12.0, ("d",))]
 
 
-def test_partitions_of_two_topics_do_not_mix() -> None:
-    order = Order()
-    order.push(Event("u", "a", 1.0), topic="x")
-    order.push(Event("v", "a", 2.0), topic="y")
-    assert order.released == []
-    order.flush()
-    assert [(s.user, s.topic) for s in order.take()] == [("u", "x"), ("v", "y")]
-
-
 def test_more_open_sets_than_held_events_are_released_oldest_first_and_counted() -> None:
     stream = Stream(Order(held_events=3))
     stream.push([Event(f"u{i}", "a", 1.0) for i in range(5)])
