@@ -5,7 +5,8 @@
                 skipped                read - refused - what the order stage took in
 
 The order stage counts for the whole lane, so its counters are looked at whenever the place of the records
-changes and when a cut closes: nothing is done per record but one comparison.
+changes and when a cut closes: nothing is done per record but one comparison. With lateness an event that was
+held counts where a record released it; the sums over all places are the lane's bins in any case.
 """
 
 from collections import Counter

@@ -17,6 +17,7 @@ from streamrec.errors import StateError
 from streamrec.event import Event, Record
 from streamrec.eventlog.base import Reject
 from streamrec.eventlog.codec import JsonCodec
+from streamrec.eventlog.memory import encode_event
 from streamrec.metric_table import METRICS
 from streamrec.metrics.times import pit_ks
 from streamrec.order import Order
@@ -262,3 +263,32 @@ def test_updates_of_the_network_are_counted_by_outcome() -> None:
     lane.engine.models["recurrent"].counters[0] += 1
     made = of_name(telemetry.render(), "updates_total")
     assert (made["recurrent", "ok"], made["recurrent", "skipped_nonfinite"]) == (n_cuts, 1)
+
+
+def test_a_state_taken_from_an_older_copy_counts_as_fallback(tmp_path: Path) -> None:
+    first = new_lane(checkpoint__generation_every=1)
+    Telemetry(first, CollectorRegistry()).open(tmp_path / "state")
+    for _ in results(first, values()):
+        pass
+    first.close()
+    (tmp_path / "state" / "lane.sqlite").write_bytes(b"not a database" * 400)
+    again = new_lane(checkpoint__generation_every=1)
+    telemetry = Telemetry(again, CollectorRegistry())
+    assert telemetry.open(tmp_path / "state")
+    made = of_name(telemetry.render(), "restores_total")
+    assert (made["fallback",], made["ok",]) == (1, 0)
+    again.close()
+
+
+def test_evictions_are_counted_by_kind_and_sizes_are_those_of_the_arrays() -> None:
+    lane = new_lane(state__max_users=16, state__user_floor=1, state__max_marks=16, state__mark_floor=1)
+    telemetry = Telemetry(lane, CollectorRegistry())
+    events = [Event(f"u{i % 40}", f"m{i % 23}", 1e6 + i) for i in range(300)]
+    for _ in results(lane, {("clicks", 0): [encode_event(event) for event in events]}, Seer(telemetry)):
+        pass
+    text, engine = telemetry.render(), lane.engine
+    made = of_name(text, "evictions_total")
+    assert made == {("user",): engine.arena.n_evicted, ("item",): engine.vocabulary.n_evicted}
+    assert min(made.values()) > 0
+    assert of_name(text, "tracked_users")[()] == engine.arena.n_users <= 16
+    assert of_name(text, "state_bytes")["users",] == sum(a.nbytes for a in engine.arena.arrays.values())
