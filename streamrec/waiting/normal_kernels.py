@@ -23,6 +23,10 @@ Parts = tuple[Floats, Floats, Floats, Floats]
 _ROOT_HALF = math.sqrt(0.5)
 _LOG_ROOT_TAU = 0.5 * math.log(2.0 * math.pi)
 _TINY = 1e-280
+FAR = 10.5
+"""Components this many σ away hold less than 5e-26 on the far side, and are left out at first,"""
+SMALL = 1e-9
+"""unless the sum is below this: then every component counts. So no sum moves by half of its last bit."""
 
 
 @njit(cache=True, error_model="numpy")
@@ -69,6 +73,17 @@ def _log_sum(terms: Floats) -> float:
 @njit(cache=True, error_model="numpy")
 def _tails(w: Floats, mu: Floats, sigma: Floats, rate: float, s: float) -> tuple[float, float]:
     """F0(s) and S0(s), each relatively exact where it is small."""
+    below, above = _near_tails(w, mu, sigma, rate, s, FAR)
+    if below < SMALL or above < SMALL:
+        return _near_tails(w, mu, sigma, rate, s, math.inf)
+    return below, above
+
+
+@njit(cache=True, error_model="numpy")
+def _near_tails(
+    w: Floats, mu: Floats, sigma: Floats, rate: float, s: float, far: float
+) -> tuple[float, float]:
+    """The same, where components more than `far` σ away lie wholly on one side."""
     n = len(mu)
     below = above = 0.0
     if w[n] != 0.0:
@@ -76,7 +91,7 @@ def _tails(w: Floats, mu: Floats, sigma: Floats, rate: float, s: float) -> tuple
     x = log_of(s)
     for c in range(n):
         z = (x - mu[c]) / sigma[c]
-        tail = 0.5 * math.erfc(abs(z) * _ROOT_HALF)
+        tail = 0.5 * math.erfc(abs(z) * _ROOT_HALF) if not abs(z) > far else 0.0
         below += w[c] * (1.0 - tail if z > 0.0 else tail)
         above += w[c] * (tail if z > 0.0 else 1.0 - tail)
     return below, above
@@ -133,10 +148,21 @@ def _density(w: Floats, mu: Floats, sigma: Floats, rate: float, s: float) -> flo
 @njit(cache=True, error_model="numpy")
 def _mass(w: Floats, mu: Floats, sigma: Floats, rate: float, low: float, step: float) -> float:
     """S0(low) - S0(low + step), for low > 0; 0 where it underflows."""
+    total = _near_mass(w, mu, sigma, rate, low, step, FAR)
+    return _near_mass(w, mu, sigma, rate, low, step, math.inf) if total < SMALL else total
+
+
+@njit(cache=True, error_model="numpy")
+def _near_mass(
+    w: Floats, mu: Floats, sigma: Floats, rate: float, low: float, step: float, far: float
+) -> float:
+    """The same without components more than `far` σ away from all of the step."""
     n, x, grows = len(mu), math.log(low), math.log1p(step / low)
     total = -w[n] * math.exp(-rate * low) * math.expm1(-rate * step) if w[n] != 0.0 else 0.0
     for c in range(n):
-        total += w[c] * _between((x - mu[c]) / sigma[c], grows / sigma[c])
+        z, h = (x - mu[c]) / sigma[c], grows / sigma[c]
+        if not (z > far or z + h < -far):
+            total += w[c] * _between(z, h)
     return total
 
 
