@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from streamrec.models.popularity import MEMBERS
 from streamrec.processor import CutResult
 
 REFRESH_S = 0.25
+RECENT = 20
+"""Drawings that the shown rate goes back."""
 
 COLUMNS = ("accuracy", "hit@10", "mrr@10", "ln p\nmark", "ln f\nwait", "error\ns", "inside\n90 %")
 LEGEND = """\
@@ -41,7 +44,7 @@ class Display:
 
     def __init__(self, lane: Lane, total: int, console: Console) -> None:
         self.lane, self.total = lane, total
-        self.began, self.events_before = time.perf_counter(), lane.n_events
+        self._seen = deque([(time.perf_counter(), lane.n_events)], maxlen=RECENT)
         self.console = console
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._drawn = 0.0
@@ -60,25 +63,29 @@ class Display:
         now = time.perf_counter()
         if now - self._drawn >= REFRESH_S:
             self._drawn = now
-            self._live.update(self._view(result, now - self.began), refresh=True)
+            self._seen.append((now, self.lane.n_events))
+            self._live.update(self._view(result), refresh=True)
 
-    def _view(self, result: CutResult, seconds: float) -> Group:
+    def _rate(self) -> float:
+        """Events per second of late; of the whole run while it is young."""
+        (began, before), (now, done) = self._seen[0], self._seen[-1]
+        return (done - before) / max(now - began, 1e-9)
+
+    def _view(self, result: CutResult) -> Group:
         boards, done = self.lane.engine.boards, self.lane.n_events
         marks = boards.marks.report("mixture", "seen")
         times = boards.times.report("mixture", 0.0)
         share = f"{done / self.total:6.1%} of {self.total:,}" if self.total else f"{done:,}"
-        rate = (done - self.events_before) / max(seconds, 1e-9)
         saved = getattr(self.lane.writer, "n_saved", 0)
-        weights = sorted(zip(result.marks.soft_weight, result.marks.names[2:], strict=False), reverse=True)[
-            :4
-        ]
+        weights = zip(result.marks.soft_weight.tolist(), result.marks.names[2:], strict=False)
+        leading = sorted(weights, reverse=True)[:4]
         return Group(
-            Text(f"events {share}   {rate:8,.0f} events/s   checkpoints {saved}"),
+            Text(f"events {share}   {self._rate():8,.0f} events/s   checkpoints {saved}"),
             Text(
-                f"hit@10 {marks['hit@10']:.4f}   ln p(mark) {-marks['nll']:.3f}   "
-                f"ln f(wait) {times['log_likelihood_issued']:.3f}"
+                f"hit@10 {_shown(marks['hit@10'], '.4f')}   ln p mark {_shown(-marks['nll'], '.3f')}   "
+                f"ln f wait {_shown(times['log_likelihood_issued'], '.3f')} (of those that ended)"
             ),
-            Text("weights " + "  ".join(f"{name} {weight:.2f}" for weight, name in weights)),
+            Text("weights " + "  ".join(f"{name} {weight:.2f}" for weight, name in leading)),
         )
 
 

@@ -1,14 +1,22 @@
 """The table at the end of a run: every name whole, in 80 columns."""
 
 import io
+import re
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from streamrec.event import Event
+from streamrec.eventlog.codec import JsonCodec
+from streamrec.eventlog.fields import FieldNames
+from streamrec.eventlog.memory import MemorySource
+from streamrec.lane import Lane, Outputs
 from streamrec.models.bank import DEFAULT_BANK, NAIVE
 from streamrec.models.popularity import MEMBERS
-from streamrec.report import score_table
+from streamrec.report import Display, score_table
+from streamrec.settings import ModelsSettings, Settings
+from streamrec.stream import Coded, Events, drive
 
 NAN = float("nan")
 
@@ -71,3 +79,18 @@ def test_what_was_not_scored_is_a_dash_and_not_a_number(lines: list[str]) -> Non
     line = next(line for line in lines if line.strip().startswith("gamma_poisson ") and "*" not in line)
     assert " - " in line
     assert "nan" not in line
+
+
+def test_the_live_view_shows_rate_share_scores_and_leading_experts() -> None:
+    lane = Lane(Settings(models=ModelsSettings(enabled=("context_1", "gamma_poisson"))), Outputs())
+    events = [Event(f"u{i % 5}", f"m{i % 3}", 10.0 * i) for i in range(400)]
+    log = Coded(MemorySource.of_events(events), JsonCodec(FieldNames()), len(events))
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=True, color_system=None)
+    with Display(lane, 400, console) as display:
+        for result in drive(Events(log), lane):
+            display.update(result)
+    assert "% of 400" in out.getvalue()
+    assert "events/s" in out.getvalue()
+    assert re.search(r"hit@10 (-|[01]\.\d{4})", out.getvalue())
+    assert re.search(r"weights \w+ [01]\.\d\d  \w+", out.getvalue())
