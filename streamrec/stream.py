@@ -67,6 +67,16 @@ class Events:
         wait: Callable[[], None] = lambda: time.sleep(PAUSE_S),
     ) -> None:
         self.log, self.max_events, self.poll_events, self.wait = log, max_events, poll_events, wait
+        self.stopped = False
+
+    def stop(self) -> None:
+        """Read no further than the cut that is being made; may be called from a signal handler."""
+        self.stopped = True
+
+    @property
+    def live(self) -> bool:
+        """Whether more may always come, so that a cut may never fill up."""
+        return self.log.count() is None
 
     def count(self) -> int:
         """Records that will be read in all; 0 if nobody can know."""
@@ -153,14 +163,21 @@ def drive(events: Events, lane: Lane, watcher: Watcher = NOBODY) -> Iterator[Cut
     """Read on where the lane stands, apply every cut, and flush at the end of the log.
 
     A log in which nothing is new changes nothing. Whoever iterates has seen the result of a cut before a
-    checkpoint is made after it.
+    checkpoint is made after it. Once `events.stop()` was called, the cut that is being made is the last:
+    cuts of a file stay those of an undisturbed run, and a live log's last cut is closed as it is.
     """
     cutter = lane.cutter
     for pairs in events.read(lane.positions, cutter.offsets_advanced, cutter.checks):
         for cut in cutter.feed(watcher.reading(pairs)):
             yield _applied(cut, lane, watcher)
             lane.keep_if_due()
+            if events.stopped:
+                return
         watcher.between()
+        if events.stopped and events.live:
+            if cutter.has_reads:
+                yield _applied(cutter.close(), lane, watcher)
+            return
     for cut in cutter.finish():
         yield _applied(cut, lane, watcher)
         lane.keep_if_due()
