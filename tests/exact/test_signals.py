@@ -1,4 +1,4 @@
-"""Stopping in an orderly way: the cut is finished, the state kept, and a resumed run is as if never stopped."""
+"""Stopping in an orderly way: the cut is finished, the state kept, and going on equals never stopping."""
 
 import os
 import signal
