@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from streamrec.errors import CorruptStateError, StreamrecError
+from streamrec.errors import CorruptStateError, StateError, StreamrecError
 from streamrec.state import generations
 from streamrec.state.blob import unpack
 from streamrec.state.generations import Generation
@@ -95,6 +95,8 @@ def read_lane(directory: str | Path) -> tuple[Head, Snapshot]:
     folder = Path(directory)
     candidates = [(folder / "lane.sqlite", "ro")]
     candidates += [(g.path, "ro&immutable=1") for g in generations.listed(folder)]
+    if not any(path.exists() for path, _ in candidates):
+        raise StateError(f"{folder}: holds no state; name the folder that was given to --state")
     notes = []
     for path, mode in candidates:
         try:
