@@ -90,7 +90,9 @@ class PiecewiseExponential:
     def log_hazard(self, params: Floats, s: Floats) -> Floats:
         """ln h(s); an edge belongs to the bin that it begins."""
         bins = np.searchsorted(self.edges, s, side="right") - 1
-        rates = np.take_along_axis(params, bins.reshape(len(bins), math.prod(bins.shape[1:])), axis=1).reshape(bins.shape)
+        rates = np.take_along_axis(
+            params, bins.reshape(len(bins), math.prod(bins.shape[1:])), axis=1
+        ).reshape(bins.shape)
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(rates))
 
