@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams import Happening, Streams, as_dict, random_stream
+from mark_streams import Happening, Streams, as_dict, random_stream
 
 from streamrec.batch import Batch, MarkLists, gap_bucket
 from streamrec.errors import ConfigError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams import Happening, Streams, as_dict, random_stream
+from mark_streams import Happening, Streams, as_dict, random_stream
 
 from streamrec.errors import ConfigError
 from streamrec.models.base import Context, Model

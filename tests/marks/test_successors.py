@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams import hash_of
+from mark_streams import hash_of
 
 from streamrec.errors import ConfigError, InvariantError
 from streamrec.state.successors import SuccessorTable

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from streams import Cutter, Stream, context, dense_marks, gains, poisson, run, scored_with_issued
+from recurrent_streams import Cutter, Stream, context, dense_marks, gains, poisson, run, scored_with_issued
 
 from streamrec.arrays import Floats, Ints
 from streamrec.batch import Batch

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from streams import Answers, Cutter, Stream, context, dense_marks, hashes_of, poisson, run
+from recurrent_streams import Answers, Cutter, Stream, context, dense_marks, hashes_of, poisson, run
 
 from streamrec.batch import Batch
 from streamrec.errors import InvariantError

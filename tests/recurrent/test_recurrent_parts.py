@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from streams import hashes_of
+from recurrent_streams import hashes_of
 
 from streamrec.arrays import Floats, Floats32
 from streamrec.nn import hazard, heads
