@@ -1,6 +1,7 @@
 """Scores of mark forecasts, kept as sums, for every scorer and every slice of the stream.
 
-A scorer that slept through an event is not scored on it: `events` says on how many it was.
+A scorer that slept through an event is not scored on it: `events` says on how many it was. `lead` is how far
+the first scorer (the mixture) is ahead of it on these events, in nats per event: the comparison that is fair.
 
 A rank is the average of the optimistic and the pessimistic one, so it may end in one half; a hit needs
 rank <= k, accuracy needs rank 1. `nll` is the mean of -ln p over the scored events, in nats.
@@ -16,7 +17,19 @@ import numpy as np
 
 from streamrec.arrays import Array, Bools, Floats, Ints
 
-STATS = ("events", "nll", "accuracy", "hit@5", "hit@10", "hit@20", "mrr@10", "ndcg@10", "new", "nll_new")
+STATS = (
+    "events",
+    "nll",
+    "lead",
+    "accuracy",
+    "hit@5",
+    "hit@10",
+    "hit@20",
+    "mrr@10",
+    "ndcg@10",
+    "new",
+    "nll_new",
+)
 SLICES = ("all", "seen", "head", "tail", "short", "long")
 HEAD_COUNT = 50
 LONG_HISTORY = 8
@@ -81,6 +94,7 @@ def stats_of(log_score: Floats, rank: Floats, new: Bools) -> Floats:
     columns = [
         awake,
         loss,
+        np.where(awake, loss - loss[:1], 0.0),
         rank <= 1,
         rank <= 5,
         in_ten,

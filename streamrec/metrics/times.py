@@ -11,7 +11,16 @@ import numpy as np
 
 from streamrec.arrays import Array, Floats
 
-STATS = ("events", "log_issued", "log_point", "log_arrival", "absolute_error", "squared_error", "covered")
+STATS = (
+    "events",
+    "log_issued",
+    "lead",
+    "log_point",
+    "log_arrival",
+    "absolute_error",
+    "squared_error",
+    "covered",
+)
 PIT_BINS = 50
 
 
@@ -44,10 +53,8 @@ class TimeBoard:
         awake = ~np.isnan(log_issued)
         inside = (pit >= 0.05) & (pit <= 0.95)
         errors = np.abs(median - dt), (mean - dt) ** 2
-        columns = [
-            awake,
-            *(np.where(awake, c, 0.0) for c in (log_issued, log_point, log_arrival, *errors, inside)),
-        ]
+        scores = log_issued, log_issued[:1] - log_issued, log_point, log_arrival
+        columns = [awake, *(np.where(awake, c, 0.0) for c in (*scores, *errors, inside))]
         self.sums += np.stack([np.asarray(c, np.float64).sum(axis=1) for c in columns], axis=-1)
         bins = np.where(awake, np.clip(np.nan_to_num(pit) * PIT_BINS, 0, PIT_BINS - 1), PIT_BINS).astype(
             np.int64
@@ -79,7 +86,8 @@ def time_means(sums: Floats, pit: Floats, open_sum: float) -> dict[str, float]:
 
     Examples
     --------
-    >>> report = time_means(np.array([2.0, -4.0, -4.2, -3.9, 6.0, 8.0, 2.0]), np.full(PIT_BINS, 1.0), -1.0)
+    >>> sums = np.array([2.0, -4.0, 0.0, -4.2, -3.9, 6.0, 8.0, 2.0])
+    >>> report = time_means(sums, np.full(PIT_BINS, 1.0), -1.0)
     >>> report["log_likelihood_open"], report["mae_median_s"], report["rmse_mean_s"], report["pit_ks"]
     (-2.5, 3.0, 2.0, 0.0)
     """
@@ -88,12 +96,13 @@ def time_means(sums: Floats, pit: Floats, open_sum: float) -> dict[str, float]:
         "events": float(n),
         "log_likelihood_open": _ratio(sums[1] + open_sum, n),
         "log_likelihood_issued": _ratio(sums[1], n),
-        "log_likelihood_point": _ratio(sums[2], n),
-        "log_likelihood_arrival": _ratio(sums[3], n),
-        "mae_median_s": _ratio(sums[4], n),
-        "rmse_mean_s": float(np.sqrt(_ratio(sums[5], n))),
+        "lead": _ratio(sums[2], n),
+        "log_likelihood_point": _ratio(sums[3], n),
+        "log_likelihood_arrival": _ratio(sums[4], n),
+        "mae_median_s": _ratio(sums[5], n),
+        "rmse_mean_s": float(np.sqrt(_ratio(sums[6], n))),
         "pit_ks": pit_ks(pit),
-        "coverage90": _ratio(sums[6], n),
+        "coverage90": _ratio(sums[7], n),
     }
 
 
