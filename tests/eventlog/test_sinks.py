@@ -1,5 +1,6 @@
 """What every sink promises, and what happens when the disk does not play along."""
 
+import errno
 import json
 import os
 from base64 import b64decode
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamrec.errors import DiskError, StateError
+from streamrec.errors import ConfigError, DiskError, StateError
 from streamrec.event import Record
 from streamrec.eventlog.base import Reject, Sink
 from streamrec.eventlog.memory import MemorySink
@@ -173,3 +174,46 @@ def test_dead_letters_are_cut_back_with_their_sink(tmp_path: Path) -> None:
     letters.close()
     assert (tmp_path / "dead.jsonl").read_bytes().count(b"\n") == 1
     assert (tmp_path / "dead.jsonl").stat().st_size == position
+
+
+def test_a_second_writer_of_the_same_file_is_refused(tmp_path: Path) -> None:
+    first = JsonLinesSink(tmp_path / "out")
+    with pytest.raises(ConfigError, match="another process writes to this file"):
+        JsonLinesSink(tmp_path / "out")
+    first.close()
+    JsonLinesSink(tmp_path / "out").close()
+
+
+def test_another_file_in_the_place_of_ours_is_left_alone(tmp_path: Path) -> None:
+    sink = JsonLinesSink(tmp_path / "out")
+    sink.emit(LINES)
+    sink.hand_over()
+    position, tail = sink.position(), sink.tail()
+    sink.emit(LINES)
+    sink.cut_back(position, tail)
+    sink.close()
+    other = b"x" * (position + 7)
+    (tmp_path / "out").write_bytes(other)
+    again = JsonLinesSink(tmp_path / "out")
+    with pytest.raises(StateError, match="is not the file that the state has written"):
+        again.cut_back(position, tail)
+    again.close()
+    assert (tmp_path / "out").read_bytes() == other
+
+
+def test_after_an_fsync_that_failed_none_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = JsonLinesSink(tmp_path / "out")
+    sink.emit(LINES)
+    sink.hand_over()
+
+    def fails(_: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fails)
+        with pytest.raises(DiskError):
+            sink.sync()
+    with pytest.raises(DiskError, match="input/output error"):
+        sink.sync()
+    with pytest.raises(DiskError):
+        sink.close()

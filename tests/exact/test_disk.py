@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from program import SETTINGS, Kept, Warm, command, kept, run_args
 
+pytestmark = pytest.mark.timeout(900)  # the first test of all may have to compile every kernel
+
 
 def one_line(err: str) -> str:
     """The only line of ours in what a process said."""

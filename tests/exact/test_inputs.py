@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from program import SETTINGS, Kept, Warm, command, kept, lines, run_args, write_log
 
+pytestmark = pytest.mark.timeout(900)  # the first test of all may have to compile every kernel
+
 
 def with_poll(folder: Path, poll_events: int) -> str:
     """Name of a settings file that asks the source for so many records at once."""

@@ -8,6 +8,8 @@ from program import Kept, Warm, command, kept, run_args
 
 from streamrec.failpoints import FAILPOINTS
 
+pytestmark = pytest.mark.timeout(900)  # the first test of all may have to compile every kernel
+
 PLACES = [name for name in FAILPOINTS if name != "in_restore"]
 
 

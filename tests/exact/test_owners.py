@@ -15,6 +15,8 @@ from streamrec.state.reading import read_lane
 from streamrec.stream import Events, drive
 from streamrec.verbs.opening import outputs_of, source_of
 
+pytestmark = pytest.mark.timeout(900)  # the first test of all may have to compile every kernel
+
 
 @pytest.fixture
 def lanes(folder: Path) -> Iterator[list[Lane]]:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from program import Warm, run_args, write_log
 
+pytestmark = pytest.mark.timeout(900)  # the first test of all may have to compile every kernel
+
 
 @pytest.mark.parametrize(
     ("args", "code", "said"),

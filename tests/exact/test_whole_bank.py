@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from program import SETTINGS, Warm, command, kept, run_args
 
+pytestmark = pytest.mark.timeout(900)  # the first test of all may have to compile every kernel
+
 BANK = SETTINGS[SETTINGS.index("[cut]") :].replace("cut_events = 64", "cut_events = 128")
 
 
