@@ -1,0 +1,43 @@
+"""Runs every benchmark, each in a process of its own, and prints one JSON: `make bench`.
+
+`--small` takes the smallest sizes; `--page` also writes docs/benchmarks.md from the figures.
+What the page says of the bases of speed is computed in `bases.py`.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bases import page
+from machine import ROOT, commit, machine, small_wanted, today
+
+MODULES = ("models", "neural", "checkpoint", "latency", "bank", "flat")
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+
+def main() -> int:
+    """Run all; the exit code says whether each of them ran."""
+    flags = ["--small"] if small_wanted() else []
+    found = {name: _run(name, flags) for name in MODULES}
+    figures = {"date": today(), "commit": commit(), "machine": machine(), "small": bool(flags), **found}
+    print(json.dumps(figures, indent=1))
+    failed = [name for name, one in found.items() if "error" in one]
+    if "--page" in sys.argv[1:] and not failed:
+        PAGE.write_text(page(figures), encoding="utf-8")
+    return len(failed)
+
+
+def _run(name: str, flags: list[str]) -> dict[str, Any]:
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    command = [sys.executable, str(Path(__file__).with_name(f"{name}.py")), *flags]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        return {"error": f"exit code {done.returncode}"}
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return {key: value for key, value in figures.items() if key not in ("bench", "machine")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
