@@ -20,7 +20,7 @@ enabled = ["context_1", "context_repeat", "gamma_poisson", "log_normal", "hawkes
 cut_events = 64
 [checkpoint]
 every_events = 100
-generation_every = 2
+generation_every = 1
 """
 """A bank without torch, and a checkpoint after every second cut."""
 
