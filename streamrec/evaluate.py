@@ -1,7 +1,7 @@
 """The loop over a historical log with scores at its end: every forecast is made before its event is learned.
 
     overall     events after the warm-up
-    windows     20 stretches of equally many events after the warm-up
+    windows     20 stretches of equally many events after the warm-up, each up to the end of a cut
     open(t)     Σ over users of ln S(nothing since the last event) at the clock, for every forecaster
 
 The waiting-time likelihood of a window is Σ scores of the gaps that ended in it + open(end) - open(begin), so
@@ -49,14 +49,16 @@ class Ledger:
         self.done = np.zeros(2, np.int64)  # events, edges passed
 
     def add(self, result: CutResult) -> None:
-        """Share the scores of a cut out among the windows it lies in."""
-        n, batch = len(result.batch.mark), result.batch
-        index = self.done[0] + np.arange(n)
-        window = np.searchsorted(self.edges, index, side="right") - 1
-        for w in np.unique(window[(window >= 0) & (window < N_WINDOWS)]).tolist():
+        """Give the scores of a cut to the window that is open when it begins.
+
+        A cut is not shared out among windows: gaps and open waits then change hands at one moment.
+        """
+        self._pass_edges()
+        window = int(self.done[1]) - 1
+        if 0 <= window < N_WINDOWS:
             counts = self.engine.vocabulary.counts
-            self.boards[w].add(batch, result.marks, result.waits, counts, window == w)
-        self.done[0] += n
+            self.boards[window].add(result.batch, result.marks, result.waits, counts)
+        self.done[0] += len(result.batch.mark)
         self._pass_edges()
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from streamrec.arrays import Array, Bools, Floats, Ints
+from streamrec.arrays import Array, Bools, Floats, Ints, Ints32
 from streamrec.batch import Batch
 from streamrec.metrics.marks import MarkBoard
 from streamrec.metrics.times import TimeBoard
@@ -80,7 +80,7 @@ class Boards:
         pick = np.arange(len(batch.mark)) if chosen is None else np.flatnonzero(chosen)
         if not len(pick):
             return
-        before = counts[batch.mark] - np.bincount(batch.mark, minlength=len(counts))[batch.mark]
+        before = _counted_before(batch.mark, counts)
         seen_user, length = ~np.isnan(batch.dt)[of_mark], batch.length[of_mark]
         self.marks.add(
             marks.log_score[:, pick],
@@ -121,3 +121,19 @@ class Boards:
 
     def _parts(self) -> list[tuple[str, MarkBoard | TimeBoard]]:
         return [("marks", self.marks), ("issued", self.issued), ("times", self.times)]
+
+
+def _counted_before(mark: Ints32, counts: Ints) -> Ints:
+    """Events of each mark before this one, those of the same cut included, (M,); `counts` are after the cut.
+
+    Examples
+    --------
+    >>> _counted_before(np.array([1, 0, 1]), np.array([5, 7])).tolist()
+    [5, 4, 6]
+    """
+    order = np.argsort(mark, kind="stable")
+    in_cut = np.bincount(mark, minlength=len(counts))
+    first = np.cumsum(in_cut) - in_cut
+    before = np.empty(len(mark), np.int64)
+    before[order] = np.arange(len(mark)) - first[mark[order]]
+    return np.asarray(counts[mark] - in_cut[mark] + before)
