@@ -13,7 +13,7 @@ A cell whose Λ underflows (below e^-700, far out in a thin tail before a defect
 finite, and for a density that is convex there, as all tails are, not above the cell's own.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,6 +22,25 @@ from streamrec.models.base import Law
 
 TINY = 1e-304
 """Λ of a cell below which its digits are lost."""
+
+
+class AtGap(NamedTuple):
+    """What a law says around N gaps, each (N,): ln S at δ/2, Δ - δ/2 and Δ, Λ of the cell, ln h at Δ."""
+
+    log_half: Floats
+    log_a: Floats
+    log_mid: Floats
+    inside: Floats
+    log_hazard: Floats
+
+
+@runtime_checkable
+class Cellular(Protocol):
+    """A law that gives all of it at less than the price of the parts."""
+
+    def at_gap(self, params: Floats, dt: Floats, half: Floats) -> tuple[Floats, ...]:
+        """The columns of `AtGap`, with the bits of the law's other methods."""
+        ...
 
 
 class Scores(NamedTuple):
@@ -53,12 +72,8 @@ def log_cell(law: Law, params: Floats, dt: Floats, delta: Floats) -> Floats:
 
 def score(law: Law, params: Floats, dt: Floats, delta: Floats) -> Scores:
     """Cell, point density and pit of each gap (arguments as for `log_cell`)."""
-    half = 0.5 * delta
-    log_s = law.log_survival(params, np.stack([half, dt - half, dt], axis=1))
-    log_half, log_a, log_mid = log_s[:, 0], log_s[:, 1], log_s[:, 2]
-    inside = law.compensator(params, dt - half, dt + half)
     with np.errstate(divide="ignore", invalid="ignore"):
-        log_hazard = law.log_hazard(params, dt)
+        log_half, log_a, log_mid, inside, log_hazard = _at_gap(law, params, dt, 0.5 * delta)
         point = log_hazard + log_mid
         log_inside = np.where(inside < TINY, log_hazard + np.log(delta), np.log(-np.expm1(-inside)))
         cell = log_a + log_inside - log_half - np.log(delta)
@@ -67,6 +82,14 @@ def score(law: Law, params: Floats, dt: Floats, delta: Floats) -> Scores:
         point = np.where(log_mid == -np.inf, -np.inf, point)
         pit = -np.expm1(log_mid - log_half)
     return Scores(np.where(delta > 0, cell, point), point, pit)
+
+
+def _at_gap(law: Law, params: Floats, dt: Floats, half: Floats) -> AtGap:
+    if isinstance(law, Cellular):
+        return AtGap(*law.at_gap(params, dt, half))
+    log_s = law.log_survival(params, np.stack([half, dt - half, dt], axis=1))
+    inside = law.compensator(params, dt - half, dt + half)
+    return AtGap(log_s[:, 0], log_s[:, 1], log_s[:, 2], inside, law.log_hazard(params, dt))
 
 
 def log_open(law: Law, params: Floats, s: Floats, delta: Floats) -> Floats:

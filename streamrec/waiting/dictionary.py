@@ -101,6 +101,10 @@ class Dictionary:
         log_s_a, log_s_b = self.log_survival(params, a), self.log_survival(params, b)
         return defective.compensator(log_mass, log_s_a, log_s_b)
 
+    def at_gap(self, params: Floats, dt: Floats, half: Floats) -> tuple[Floats, ...]:
+        """Everything that a score of a gap needs (`cells.AtGap`), each survival computed once."""
+        return normal_kernels.at_gap(self._parts(params), *self._defect(params, dt), dt, half)
+
     def quantile(self, params: Floats, u: Floats) -> Floats:
         """Time at which the cdf reaches u; inf from u = 1 - d on."""
         share = defective.proper_share(self._defect(params, u)[1], u)

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from streamrec.arrays import Floats
+from streamrec.waiting import defective
 from streamrec.waiting.defective import log_of
 
 Parts = tuple[Floats, Floats, Floats, Floats]
@@ -292,3 +293,19 @@ def call(kernel: Callable[..., Floats], parts: Parts, *times: Floats) -> Floats:
     shape = times[0].shape
     flat = [np.ascontiguousarray(t.reshape(shape[0], math.prod(shape[1:]))) for t in times]
     return kernel(*(np.ascontiguousarray(part) for part in parts), *flat).reshape(shape)
+
+
+def at_gap(
+    parts: Parts, log_d: Floats, log_alive: Floats, dt: Floats, half: Floats
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """ln S at half, dt - half and dt, Λ of the cell, ln h at dt, for laws with a defect; each (N,).
+
+    Every survival is asked for once; the bits are those of the laws' own methods.
+    """
+    times = np.stack([half, dt - half, dt, dt + half], axis=1)
+    log_s0 = call(log_survival, parts, times)
+    log_s = defective.log_survival(log_d[:, None], log_alive[:, None], log_s0)
+    log_mass_here = log_alive + call(log_mass, parts, dt - half, dt + half)
+    inside = defective.compensator(log_mass_here, log_s[:, 1], log_s[:, 3])
+    log_hazard = log_alive + call(log_density, parts, dt) - log_s[:, 2]
+    return log_s[:, 0], log_s[:, 1], log_s[:, 2], inside, log_hazard
