@@ -10,6 +10,9 @@ from streamrec.failpoints import FAILPOINTS
 
 pytestmark = pytest.mark.timeout(900)  # the first test of all may have to compile every kernel
 
+WRITER = ("before_sync", "before_transaction", "mid_transaction", "after_transaction", "before_generation")
+"""Places in the writer thread: on a slow disk it skips checkpoints, and may not come there five times."""
+
 PLACES = [name for name in FAILPOINTS if name != "in_restore"]
 
 
@@ -24,7 +27,8 @@ def test_the_undisturbed_run_has_something_to_lose(straight: Kept) -> None:
 def test_killed_anywhere_and_resumed_is_the_undisturbed_run_to_the_byte(
     place: str, n: int, warm: Warm, folder: Path, log: Path, straight: Kept
 ) -> None:
-    assert warm.command(run_args(log), folder, f"{place}:{n}").code == -9
+    ended = warm.command(run_args(log), folder, f"{place}:{n}").code
+    assert ended == -9 or (ended == 0 and n == 5 and place in WRITER)
     resumed = warm.command(run_args(log), folder)
     assert resumed.code == 0, resumed.err
     assert kept(folder) == straight
