@@ -58,3 +58,20 @@ def test_the_hawkes_oracle_beats_a_poisson_of_the_same_rate():
 def test_a_stream_that_dies_out_says_so():
     with pytest.raises(ConfigError, match="all users left after"):
         simulate(Renewal(10.0, 1.0, 0.9, marks=3, seed=0), events=1000, users=5, seed=0, entry_s=1.0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_density_hazard_and_survival_of_the_oracle_belong_to_one_law(name):
+    """S = exp(-Λ) at the gap, and the density is the slope of S there."""
+    process, rng = hour_scale_processes(20, 3)[name], np.random.Generator(np.random.Philox(key=9))
+    for user in range(20):
+        process.enter(user, rng)
+        for _ in range(8):
+            draw = process.draw(user, rng)
+            if draw.dt == np.inf:  # left for good
+                break
+            assert process.log_survival(user, draw.dt) == pytest.approx(-draw.cumulative_hazard, rel=1e-9)
+            step = draw.dt * 1e-4
+            before, after = (process.log_survival(user, s) for s in (draw.dt - step, draw.dt + step))
+            log_slope = before + np.log(-np.expm1(after - before)) - np.log(2 * step)
+            assert log_slope == pytest.approx(draw.log_density, abs=1e-4)
