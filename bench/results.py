@@ -36,14 +36,23 @@ class Run(NamedTuple):
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Evaluate what is there and write the page; `--max-events N` and `--output FILE` for a trial."""
+    """Evaluate what is there and write the page.
+
+    `--max-events N` and `--output FILE` serve a trial. With `--folder F` the figures of every evaluation are
+    kept in F, and those that are there are not measured again; `--only A,B` measures these alone.
+    """
     options = dict(zip(arguments[::2], arguments[1::2], strict=True))
     short = ("--max-events", options["--max-events"]) if "--max-events" in options else ()
     runs, missing = planned()
+    kept = Path(options["--folder"]) if "--folder" in options else None
+    only = options["--only"].split(",") if "--only" in options else [run.name for run in runs]
     found: dict[str, Figures] = {}
     for run in runs:
+        if run.name not in only:
+            missing.append(f"{run.name}: left out of this run")
+            continue
         print(f"{run.name} ...", file=sys.stderr, flush=True)
-        figures = evaluated(run, short)
+        figures = kept_or_evaluated(run, short, kept)
         if isinstance(figures, str):
             missing.append(f"{run.name}: {figures}")
         else:
@@ -76,6 +85,21 @@ def movielens() -> Path | None:
     done = subprocess.run([*CLI, "data", "get", MOVIELENS], capture_output=True, text=True, check=False)
     lines = done.stdout.split()
     return Path(lines[-1]) if done.returncode == 0 and lines else None
+
+
+def kept_or_evaluated(run: Run, short: Sequence[str], folder: Path | None) -> Figures | str:
+    """Figures out of the folder, or measured and put there."""
+    if folder is None:
+        return evaluated(run, short)
+    path = folder / f"{run.name}.json"
+    if not path.exists():
+        figures = evaluated(run, short)
+        if isinstance(figures, str):
+            return figures
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures), encoding="utf-8")
+    found: Figures = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def evaluated(run: Run, short: Sequence[str] = ()) -> Figures | str:
