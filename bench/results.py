@@ -76,7 +76,7 @@ def planned() -> tuple[list[Run], list[str]]:
         return runs, missing
     warm = ("--warmup", "100")
     runs.append(Run(MOVIELENS, path, "absolute", warm))
-    runs.append(Run(f"{MOVIELENS}, file order", path, "absolute", (*warm, *PUBLISHED_STYLE)))
+    runs.append(Run(f"{MOVIELENS} in file order", path, "absolute", (*warm, *PUBLISHED_STYLE)))
     return runs, missing
 
 
