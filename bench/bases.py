@@ -167,6 +167,7 @@ def _single(figures: Figures) -> str:
     rows = [
         ["pause of the loop, ms", spread_of(c["pause_ms"])],
         ["pause, p99, ms", f"{c['pause_ms']['p99']:g}"],
+        ["pause, processor ms", spread_of(c["pause_cpu_ms"])],
         ["until it is on disk, ms", spread_of(c["save_ms"])],
         ["restore, s", spread_of(c["restore_s"]["wall"])],
         ["restore, processor s", spread_of(c["restore_s"]["cpu"])],
