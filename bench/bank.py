@@ -46,7 +46,7 @@ def rates(results: Iterable[CutResult], warmup: int, block: int = 5_000) -> dict
 
 def main(small: bool = False) -> dict[str, Any]:
     """Rates of every stream that is there."""
-    n, block = (1_500, 400) if small else (40_000, 5_000)
+    n, block = (1_500, 400) if small else (24_000, 4_000)
     found: dict[str, Any] = {}
     for marks in (17,) if small else (17, 100, 10_000):
         events = chained(n, users=max(n // 40, 5), marks=marks)
@@ -56,7 +56,7 @@ def main(small: bool = False) -> dict[str, Any]:
     absent = [name for name, path in files.items() if not path.exists()]
     for name, path in {} if small else files.items():
         if path.exists():
-            found[name] = rates(_from_file(path, 60_000), 2 * block, block)
+            found[name] = rates(_from_file(path, 40_000), 2 * block, block)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"bench": "bank", **found, "absent": absent, "peak_rss_mb": round(peak), "machine": machine()}
 
