@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from streamrec.arrays import Array, Floats
+from streamrec.errors import ConfigError
 from streamrec.lane import Lane
 from streamrec.metrics.boards import Boards
 from streamrec.metrics.marks import SLICES, means
@@ -27,6 +28,8 @@ from streamrec.state.columns import Columns
 from streamrec.stream import Events, drive
 
 N_WINDOWS = 20
+UNKNOWN = 1 << 53
+"""Events expected of a log that does not say how many it holds: all of it falls into the first window."""
 HEADLINE = "seen"
 
 
@@ -152,7 +155,9 @@ def evaluate(
     dict
         Ready for JSON, with the keys named in `docs/metrics.md`.
     """
-    n_events = events.count()
+    n_events = events.count() or UNKNOWN
+    if n_events == UNKNOWN and 0 < warmup < 1:
+        raise ConfigError(f"--warmup {warmup}: a pipe does not say how long it is; give a number of events")
     ledger = Ledger(lane.engine, n_events, int(warmup * n_events) if warmup < 1 else int(warmup))
     lane.extra["windows"] = ledger
     if folder is not None:
