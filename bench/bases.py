@@ -116,7 +116,9 @@ def _neural(figures: Figures) -> str:
         f"Hawkes stream, {figures['marks']} marks, {figures['users']:,} users who enter over time; "
         f"{figures['events']:,} events in {figures['rounds']} rounds that all sides take in turn, then "
         f"{later['events']:,} more for ours alone (scores of their second half). Scores are means over "
-        "events with a past; a first event of a user costs the loops almost nothing.\n\n" + table(head, rows)
+        "events with a past; a first event of a user costs the loops almost nothing. Ours is scored by "
+        "what was issued, the torch loop at arrival with its newest weights: such a ln f(wait) may pass the "
+        "oracle's, and is no evidence of a better forecast.\n\n" + table(head, rows)
     )
 
 
