@@ -46,6 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     runs, missing = planned()
     kept = Path(options["--folder"]) if "--folder" in options else None
     only = options["--only"].split(",") if "--only" in options else [run.name for run in runs]
+    subprocess.run([sys.executable, "-m", "streamrec.warm"], check=True)  # no run's time shall hold compiling
     found: dict[str, Figures] = {}
     for run in runs:
         if run.name not in only:
