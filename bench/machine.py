@@ -38,9 +38,9 @@ def cpu_model() -> str:
 
 
 def commit() -> str:
-    """Short hash of the checkout's commit, with a plus if the program's files differ from it."""
+    """Short hash of the checkout's commit, with a plus if the program differs from it."""
     head = _git("rev-parse", "--short", "HEAD")
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", "streamrec", "bench")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", "streamrec")
     return (head or "unknown") + ("+" if changed else "")
 
 
