@@ -7,6 +7,7 @@ The set of an event closes when the next event comes, so a step answers for the 
 """
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def main(small: bool = False) -> dict[str, Any]:
 
 def _apart(events: list[Event]) -> list[Event]:
     """Without the few events that share their second with the one before: these close no set."""
-    pairs = zip(events, events[1:], strict=False)
+    pairs = pairwise(events)
     return events[:1] + [event for before, event in pairs if event.time > before.time]
 
 
