@@ -64,12 +64,23 @@ def movielens_table(figures: Figures) -> str:
     rows = [("mixture", "", figures["mixture"])]
     rows += [(n, "", f) for n, f in marks if not n.startswith("pop_")]
     rows += [(n, "naive", f) for n, f in figures["naive"].items()]
-    head = ["forecaster", "", "hit@10", "MRR@10", "accuracy", "NLL", "NLL of new marks", "events", "open"]
+    head = [
+        "forecaster",
+        "",
+        "hit@10",
+        "MRR@10",
+        "accuracy",
+        "NLL",
+        "mixture ahead by",
+        "NLL of new marks",
+        "events",
+        "open",
+    ]
     return table(head, [[name, kind, *_scores(f)] for name, kind, f in rows])
 
 
 def _scores(figures: Figures) -> list[str]:
-    keys = ("hit@10", "mrr@10", "accuracy", "nll", "nll_new")
+    keys = ("hit@10", "mrr@10", "accuracy", "nll", "lead", "nll_new")
     marks = [shown(numbers(figures, "mark", key)) for key in keys]
     n = numbers(figures, "mark", "events")
     return [*marks, "" if math.isnan(n) else f"{n:,.0f}", shown(numbers(figures, "time", OPEN))]

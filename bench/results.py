@@ -157,7 +157,8 @@ def _how(name: str, figures: Figures) -> str:
     odd += "" if name == MOVIELENS else "the order within a time stamp, by item, leaks."
     return (
         f"Warm-up 100 events, ties `{figures['ties']}`, universe `{figures['universe']}`; "
-        f"{figures['scored_marks']:,} marks scored.{odd}"
+        f"{figures['scored_marks']:,} marks scored. How far the mixture "
+        f"is ahead is told on the events that the forecaster scored, not those that it slept through.{odd}"
     )
 
 
