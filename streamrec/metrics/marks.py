@@ -68,9 +68,7 @@ class MarkBoard:
         mark_count : (M,) events of that mark before
         length : (M,) sets of the user before
         """
-        self.sums += np.einsum(
-            "emt,lm->elt", stats_of(log_score, rank, new), slices_of(seen_user, mark_count, length)
-        )
+        self.sums += np.matmul(slices_of(seen_user, mark_count, length), stats_of(log_score, rank, new))
 
     def report(self, name: str, part: str) -> dict[str, float]:
         """Means of one scorer on one slice; NaN where nothing was scored."""
@@ -91,20 +89,20 @@ def stats_of(log_score: Floats, rank: Floats, new: Bools) -> Floats:
     loss = np.where(awake, -log_score, 0.0)
     rank = np.where(awake, rank, np.inf)
     in_ten, is_new = rank <= 10, awake & new
-    columns = [
-        awake,
-        loss,
-        np.where(awake, loss - loss[:1], 0.0),
-        rank <= 1,
-        rank <= 5,
-        in_ten,
-        rank <= 20,
-        np.where(in_ten, 1.0 / rank, 0.0),
-        np.where(in_ten, 1.0 / np.log2(1.0 + rank), 0.0),
-        is_new,
-        np.where(is_new, loss, 0.0),
-    ]
-    return np.stack([np.asarray(c, np.float64) for c in columns], axis=-1)
+    out = np.empty((len(STATS), *log_score.shape))
+    put = dict(zip(STATS, out, strict=True))
+    put["events"][:] = awake
+    put["nll"][:] = loss
+    put["lead"][:] = np.where(awake, loss - loss[:1], 0.0)
+    put["accuracy"][:] = rank <= 1
+    put["hit@5"][:] = rank <= 5
+    put["hit@10"][:] = in_ten
+    put["hit@20"][:] = rank <= 20
+    put["mrr@10"][:] = np.where(in_ten, 1.0 / rank, 0.0)
+    put["ndcg@10"][:] = np.where(in_ten, 1.0 / np.log2(1.0 + rank), 0.0)
+    put["new"][:] = is_new
+    put["nll_new"][:] = np.where(is_new, loss, 0.0)
+    return np.ascontiguousarray(out.transpose(1, 2, 0))
 
 
 def slices_of(seen_user: Bools, mark_count: Ints, length: Ints) -> Floats:
