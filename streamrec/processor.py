@@ -1,8 +1,8 @@
 """The walk of one cut, from tie sets to forecasts; the only place that sees all of it.
 
-    sets ─► batch ─► risk ─► every model walks ─► waiting times scored, issued ─► marks scored, issued
-                                                                                        │
-            evict between cuts ◄── score boards ◄── every model learns, once ◄──────────┘
+    evict ─► sets ─► batch ─► risk ─► every model walks ─► waiting times scored, issued ─► marks likewise
+                                                                                            │
+                                      score boards ◄── every model learns, once ◄───────────┘
 
 Count models learn set by set inside their walk, torch models once per cut after everything of the cut
 was issued. Nothing after a set's own time reaches the forecast that is issued for it.
@@ -69,7 +69,12 @@ class Engine:
         self.boards = Boards(self.marks.names, self.waits.names)
 
     def process(self, sets: Sequence[TieSet]) -> CutResult:
-        """Score, issue, mix and learn the sets of one cut, in their order."""
+        """Score, issue, mix and learn the sets of one cut, in their order.
+
+        Users and marks above the caps go before the cut, not after it: whoever reads the result still finds
+        the marks of its forecasts by their ids.
+        """
+        self.make_room()
         batch = self.history.batch(sets)
         self.risk.advance(batch)
         walks = {name: model.walk(batch) for name, model in self.models.items()}
@@ -86,7 +91,6 @@ class Engine:
             model.learn(batch)
         failpoint("after_update")
         self.boards.add(batch, marks, waits, self.vocabulary.counts)
-        self._evict()
         return CutResult(sets, batch, marks, waits)
 
     def components(self) -> dict[str, Stateful]:
@@ -146,8 +150,8 @@ class Engine:
         awake = [getattr(self.experts[n], "awake", True) for n in _with_marks(self.experts)]
         return np.array(awake, np.bool_)
 
-    def _evict(self) -> None:
-        """Between cuts: let users and marks above the caps go."""
+    def make_room(self) -> None:
+        """Between cuts: let users and marks above the caps go; `process` begins with it."""
         if self.arena.n_users > self.arena.max_users:
             self._let_go(self.arena.oldest())
             self.arena.evict()

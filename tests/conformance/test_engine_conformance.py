@@ -102,6 +102,7 @@ def test_small_caps_and_long_streams_leave_an_engine_that_replays_and_resumes():
     stream = odd_stream(6, 1200, n_users=120, n_raw=200)
     straight, resumed = engine(**caps), engine(**caps)
     results = run(straight, stream[:800], 40)
+    straight.make_room()  # the next cut would begin with it
     assert straight.arena.n_evicted > 40 and straight.vocabulary.n_ever > straight.vocabulary.n_marks
     assert straight.arena.n_users <= 32 and straight.vocabulary.n_marks <= 48
     for result in results:
