@@ -119,7 +119,8 @@ class ModelsSettings(_Section):
     )
     seed: int = Field(0, ge=0, description="Seed of every random draw.", json_schema_extra=SHAPES)
     max_idle_s: float | None = Field(
-        None, gt=0, description="Idle time after which a user is no longer expected; none: always expected.",
+        None, gt=0, description="Idle time after which a silent user no longer counts as exposure in learning"
+        " (the Hawkes models always count it); none: always counted.",
         json_schema_extra=SHAPES,
     )  # fmt: skip
 

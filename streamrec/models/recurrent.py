@@ -98,7 +98,7 @@ class Recurrent:
     rate : step of Adam for the dense weights
     table_rate : step of row-wise Adagrad for the marks' rows
     sampled : M, open users charged per cut beside the cut's own
-    max_idle_s : a user who waits longer is no longer at risk
+    max_idle_s : a user who waits longer is no longer at risk; that of the risk queue by default
 
     Examples
     --------
@@ -112,12 +112,14 @@ class Recurrent:
 
     def __init__(
         self, context: Context, width: int = 64, embedding: int = 32, components: int = 8,
-        rate: float = 6e-3, table_rate: float = 0.1, sampled: int = 256, max_idle_s: float = np.inf,
+        rate: float = 6e-3, table_rate: float = 0.1, sampled: int = 256, max_idle_s: float | None = None,
     ) -> None:  # fmt: skip
         pin_threads()
         self.name, self.arena, self.seed = context.name, context.arena, context.seed
         self.n_backgrounds = context.n_backgrounds
-        self.rate, self.table_rate, self.sampled, self.max_idle_s = rate, table_rate, sampled, max_idle_s
+        self.rate, self.table_rate, self.sampled = rate, table_rate, sampled
+        idle = getattr(context.risk, "max_idle_s", np.inf) if max_idle_s is None else max_idle_s
+        self.max_idle_s = float(idle)
         self.law = LogNormalMixture(components)
         self.marks = MarkTable(embedding, width, context.seed)
         self.network = Network(width, embedding, components, context.seed)
