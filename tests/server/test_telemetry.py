@@ -290,5 +290,7 @@ def test_evictions_are_counted_by_kind_and_sizes_are_those_of_the_arrays() -> No
     made = of_name(text, "evictions_total")
     assert made == {("user",): engine.arena.n_evicted, ("item",): engine.vocabulary.n_evicted}
     assert min(made.values()) > 0
-    assert of_name(text, "tracked_users")[()] == engine.arena.n_users <= 16
+    assert of_name(text, "tracked_users")[()] == engine.arena.n_users
     assert of_name(text, "state_bytes")["users",] == sum(a.nbytes for a in engine.arena.arrays.values())
+    engine.make_room()  # the next cut would begin with it
+    assert engine.arena.n_users <= 16
