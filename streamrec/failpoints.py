@@ -28,6 +28,16 @@ FAILPOINTS = {
     "before_generation": "a generation is due, its file not begun",
     "mid_generation": "the generation's file is partly written",
     "in_restore": "the state is partly loaded",
+    "after_poll": "records were polled from a topic, none is in a cut",
+    "before_produce": "forecasts of a cut are about to be sent to a topic",
+    "after_produce": "forecasts of a cut are sent, perhaps not acknowledged",
+    "before_prepare": "a transaction's checkpoint is due, none of it is on the disk",
+    "after_prepare": "the prepared checkpoint is on the disk, the transaction not committed",
+    "after_transaction_end": "the transaction is committed, the checkpoint still called prepared",
+    "before_commit": "a checkpoint is on the disk, its offsets not committed to the group",
+    "after_commit": "the offsets are committed to the group",
+    "in_revoke": "partitions are being given up, their lane not kept yet",
+    "after_revoke": "the lane that is given up is on the disk, its offsets not committed to the group",
     "before_sync": "journal entries are written, not yet fsynced",
 }
 

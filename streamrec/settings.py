@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.config import JsonDict
 
 from streamrec.errors import ConfigError
@@ -58,6 +58,10 @@ class OrderSettings(_Section):
     dedupe_events: int = Field(
         100_000, ge=0, description="Event ids remembered per partition.", json_schema_extra=SHAPES
     )
+    max_skew_s: float = Field(
+        60.0, ge=0, description="Time that an event may be ahead of its record's broker time in the eyes of "
+        "the watermark; looked at with a lateness only.", json_schema_extra=SHAPES,
+    )  # fmt: skip
     ties: Literal["set", "file-order"] = Field(
         "set", description="set: events of one user and time are forecast together; file-order: one after "
         "the other, only to compare with published figures.", json_schema_extra=SHAPES
@@ -67,9 +71,27 @@ class OrderSettings(_Section):
 class CutSettings(_Section):
     """How much is processed in one go."""
 
-    cut_events: int = Field(128, ge=1, le=8192, description="Accepted events after which a cut closes.")
+    mode: Literal["live", "fixed"] = Field(
+        "live", description="Kafka only. live: cuts grow with the lag; fixed: each round takes the same share "
+        "of cut_events from every partition and waits for all of them (tests and audits)."
+    )  # fmt: skip
+    cut_events: int = Field(128, ge=1, le=8192, description="Accepted events after which a cut closes; live "
+                            "Kafka cuts follow the lag instead.")  # fmt: skip
+    live_min_events: int = Field(64, ge=1, le=8192, description="Smallest full cut of a live topic.")
+    live_max_events: int = Field(256, ge=1, le=8192, description="Largest cut of a live topic, when it lags.")
+    linger_s: float = Field(0.05, ge=0, description="Longest time that a live cut waits to be full.")
+    idle_tick_s: float = Field(
+        1.0, gt=0, description="Silence of a partition after which its open tie sets and held events are "
+        "released."
+    )  # fmt: skip
     poll_events: int = Field(2000, ge=1, description="Most records asked of the source at once; changes no "
                              "result.")  # fmt: skip
+
+    @model_validator(mode="after")
+    def _live_sizes_fit(self) -> Self:
+        if self.live_min_events > self.live_max_events:
+            raise ValueError("live_min_events must be at most live_max_events")
+        return self
 
 
 class StateSettings(_Section):
@@ -105,6 +127,8 @@ class CheckpointSettings(_Section):
     """When the state is written, and how much of the past is kept."""
 
     every_events: int = Field(20_000, ge=1, description="Events between two checkpoints.")
+    every_s: float = Field(10.0, gt=0, description="Time between two checkpoints of a live topic that has "
+                           "something new.")  # fmt: skip
     generation_every: int = Field(10, ge=1, description="Checkpoints between two generations (full copies).")
     generations: int = Field(3, ge=3, description="Generations kept.")
 
@@ -153,6 +177,91 @@ class HttpSettings(_Section):
     answer_s: float = Field(5.0, gt=0, description="Time that a query waits for the loop's answer.")
 
 
+class KafkaSettings(_Section):
+    """How a Kafka cluster is reached, and how the daemon behaves in its group."""
+
+    bootstrap: tuple[str, ...] = Field(("127.0.0.1:9092",), min_length=1, description="host:port of brokers.")
+    client: Literal["kafka-python", "confluent"] = Field(
+        "kafka-python", description="Client library; confluent is faster, and then lanes are partitions."
+    )
+    group: str = Field("streamrec", min_length=1, description="Consumer group.")
+    group_instance_id: str | None = Field(
+        None, description="Name of this member for static membership: a restart within session_timeout_s "
+        "causes no rebalance."
+    )  # fmt: skip
+    rebalance: Literal["cooperative", "eager"] = Field(
+        "cooperative", description="Whether members keep the partitions that do not move."
+    )
+    lanes: int = Field(
+        1, ge=1, le=1024, description="Lanes: partition p belongs to lane p mod lanes, and a lane to one "
+        "member; with one lane all other members are hot standbys."
+    )  # fmt: skip
+    start: Literal["earliest", "latest"] = Field(
+        "earliest", description="Where a partition begins that the state does not know."
+    )
+    on_gap: Literal["fail", "skip"] = Field(
+        "fail", description="When records are gone from a log before they were read: stop, or skip, count "
+        "and go on."
+    )  # fmt: skip
+    session_timeout_s: float = Field(45.0, gt=0, description="Silence after which a member is given up.")
+    heartbeat_s: float = Field(3.0, gt=0, description="Time between two signs of life.")
+    max_poll_interval_s: float = Field(300.0, gt=0, description="Most time between two polls.")
+    request_timeout_s: float = Field(30.0, gt=0, description="Most time that a request waits for its answer.")
+    revoke_s: float = Field(20.0, gt=0, description="Most time to keep a lane's state when it is given up.")
+    max_pending: int = Field(
+        20_000, ge=1, description="Forecasts under way to the broker at which reading pauses."
+    )
+    transactions: bool = Field(
+        False, description="Forecasts and offsets become visible together, once per checkpoint: readers with "
+        "isolation read_committed see every forecast once."
+    )  # fmt: skip
+    transactional_id: str | None = Field(
+        None, description="Prefix of the transactional ids; the group if not given."
+    )
+    transaction_timeout_s: float = Field(
+        60.0, gt=0, description="Time after which the broker aborts a transaction that was not ended."
+    )
+    isolation: Literal["read_committed", "read_uncommitted"] = Field(
+        "read_committed",
+        description="Whether records of unfinished and aborted transactions are passed over.",
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How the connection is made."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="How we prove who we are."
+    )
+    sasl_username: str | None = Field(None, description="User name of SASL.")
+    sasl_password: SecretStr | None = Field(None, description="Password of SASL; better by environment.")
+    sasl_password_file: Path | None = Field(None, description="File that holds the password of SASL.")
+    ssl_cafile: Path | None = Field(None, description="Certificates of the authorities that are trusted.")
+    ssl_certfile: Path | None = Field(None, description="Our certificate.")
+    ssl_keyfile: Path | None = Field(None, description="Our private key.")
+    ssl_key_password: SecretStr | None = Field(None, description="Password of our private key.")
+    ssl_check_hostname: bool = Field(True, description="Whether the broker's name must fit its certificate.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        problems = [text for wrong, text in self._contradictions() if wrong]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _contradictions(self) -> list[tuple[bool, str]]:
+        sasl = self.security_protocol.startswith("SASL")
+        no_password = self.sasl_password is None and self.sasl_password_file is None
+        return [
+            (self.heartbeat_s * 3 > self.session_timeout_s, "heartbeat_s must be at most session_timeout_s / 3"),
+            (sasl and self.sasl_mechanism is None, "sasl_mechanism must be given with SASL"),
+            (sasl and (self.sasl_username is None or no_password),
+             "sasl_username and sasl_password (or sasl_password_file) must be given with SASL"),
+            (self.sasl_password is not None and self.sasl_password_file is not None,
+             "sasl_password and sasl_password_file exclude each other"),
+            ((self.ssl_certfile is None) != (self.ssl_keyfile is None),
+             "ssl_certfile and ssl_keyfile must be given together"),
+        ]  # fmt: skip
+
+
 class Settings(_Section):
     """Everything that can be set.
 
@@ -170,6 +279,7 @@ class Settings(_Section):
     models: ModelsSettings = ModelsSettings()
     forecast: ForecastSettings = ForecastSettings()
     http: HttpSettings = HttpSettings()
+    kafka: KafkaSettings = KafkaSettings()
 
     def shaping(self) -> dict[str, Any]:
         """The fields that shape the state, by dotted name."""

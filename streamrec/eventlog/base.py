@@ -93,8 +93,11 @@ class Sink(Protocol):
     ([b'one', b'two'], 8)
     """
 
-    def emit(self, lines: Sequence[bytes]) -> None:
-        """Take lines without their line ends; DiskError if they cannot be written."""
+    def emit(self, lines: Sequence[bytes], keys: Sequence[str] = ()) -> None:
+        """Take lines without their line ends; DiskError if they cannot be written.
+
+        `keys` says per line what it is about (a user), for sinks that keep lines of one key together.
+        """
         ...
 
     def hand_over(self) -> None:
@@ -126,4 +129,37 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Flush and give the file back; may be called twice."""
+        ...
+
+
+@runtime_checkable
+class Letters(Protocol):
+    """Takes dead letters; otherwise like a `Sink`."""
+
+    def write(self, record: Record, reject: Reject) -> None:
+        """Take one dead letter."""
+        ...
+
+    def hand_over(self) -> None:
+        """See `Sink.hand_over`."""
+        ...
+
+    def sync(self) -> None:
+        """See `Sink.sync`."""
+        ...
+
+    def position(self) -> int:
+        """See `Sink.position`."""
+        ...
+
+    def tail(self) -> int:
+        """See `Sink.tail`."""
+        ...
+
+    def cut_back(self, position: int, tail: int = 0) -> None:
+        """See `Sink.cut_back`."""
+        ...
+
+    def close(self) -> None:
+        """See `Sink.close`."""
         ...

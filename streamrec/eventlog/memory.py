@@ -99,7 +99,7 @@ class MemorySink:
     def __init__(self) -> None:
         self.lines: list[bytes] = []
 
-    def emit(self, lines: Sequence[bytes]) -> None:
+    def emit(self, lines: Sequence[bytes], keys: Sequence[str] = ()) -> None:
         """Take lines."""
         self.lines.extend(lines)
 

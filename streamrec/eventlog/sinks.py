@@ -64,7 +64,7 @@ class JsonLinesSink:
         if self._regular:
             self._lock()
 
-    def emit(self, lines: Sequence[bytes]) -> None:
+    def emit(self, lines: Sequence[bytes], keys: Sequence[str] = ()) -> None:
         """Take lines without their line ends."""
         for line in lines:
             self._buffer += line
@@ -169,7 +169,7 @@ class JsonLinesSink:
 class NullSink:
     """Takes everything and keeps nothing; its position stays 0."""
 
-    def emit(self, lines: Sequence[bytes]) -> None:
+    def emit(self, lines: Sequence[bytes], keys: Sequence[str] = ()) -> None:
         """Drop lines."""
 
     def hand_over(self) -> None:
