@@ -66,6 +66,7 @@ class Snapshot:
     blobs : further state by name (reorder buffer, open tie sets, ...)
     lengths : accepted length in bytes of the journal and sink files of this epoch, by file name
     n_events : events applied, for those who look at the file
+    ticket : number that the taker knows it by, for asking whether it is on the disk; not stored
     """
 
     serial: int
@@ -74,6 +75,7 @@ class Snapshot:
     blobs: dict[str, bytes] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
     n_events: int = 0
+    ticket: int = 0
 
 
 class Restored(NamedTuple):

@@ -35,11 +35,12 @@ Accept = Callable[[int, Mapping[str, int]], Mapping[str, int]]
 
 
 class Saved(NamedTuple):
-    """What a save did: its number, bytes written, and the generation it made, if one was due."""
+    """What a save did: number, bytes written, the generation it made, if one was due, the newest ticket."""
 
     number: int
     n_bytes: int
     generation: Generation | None
+    ticket: int = 0
 
 
 def as_recorded(epoch: int, lengths: Mapping[str, int]) -> Mapping[str, int]:
@@ -171,7 +172,8 @@ class LaneStore:
             self._pending, self._loaded = None, None
             failpoint("after_transaction")
             due = self.head["saves"] % self.generation_every == 0
-            return Saved(self.head["saves"], n_bytes, self._try_generation() if due else None)
+            made = self._try_generation() if due else None
+            return Saved(self.head["saves"], n_bytes, made, pending.ticket)
 
     def check_owner(self) -> None:
         """Stop early if the lane has another owner now; every save makes sure of it in its transaction.

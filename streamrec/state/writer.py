@@ -36,6 +36,11 @@ class Writer(Protocol):
         """Serial of the last snapshot that is safely on the disk."""
         ...
 
+    @property
+    def last_ticket(self) -> int:
+        """Ticket of the last snapshot that is safely on the disk; 0 before the first."""
+        ...
+
     def try_submit(self, take: Take) -> bool:
         """Take a snapshot and have it written; False (and nothing taken) if no buffer is free."""
         ...
@@ -67,6 +72,7 @@ class InlineWriter:
         self.sync = sync
         self.failed: DiskError | None = None
         self.last_success: int | None = None
+        self.last_ticket = 0
         self.n_saved = 0
         self.n_failed = 0
         self.n_skipped = 0
@@ -108,6 +114,7 @@ class InlineWriter:
         else:
             self.failed = None
             self.last_success = self.store.head["serial"] if serial is None else serial
+            self.last_ticket = saved.ticket if saved else self.last_ticket
             self.n_saved += 1
             self.n_bytes = saved.n_bytes if saved else 0
 
@@ -145,6 +152,11 @@ class ThreadWriter:
     def last_success(self) -> int | None:
         """Serial of the last snapshot that is safely on the disk."""
         return self.inner.last_success
+
+    @property
+    def last_ticket(self) -> int:
+        """Ticket of the last snapshot that is safely on the disk."""
+        return self.inner.last_ticket
 
     @property
     def n_saved(self) -> int:
