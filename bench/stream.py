@@ -9,7 +9,8 @@ from streamrec.event import Event, TieSet
 from streamrec.eventlog.codec import JsonCodec
 from streamrec.eventlog.fields import FieldNames
 from streamrec.eventlog.memory import MemorySource
-from streamrec.lane import Lane, Outputs
+from streamrec.lane import Lane
+from streamrec.outputs import Outputs
 from streamrec.processor import CutResult
 from streamrec.settings import ModelsSettings, Settings
 from streamrec.simulate import Hawkes, Simulation, simulate

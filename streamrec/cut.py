@@ -143,6 +143,11 @@ class Cutter:
         return bool(self._reads)
 
     @property
+    def has_work(self) -> bool:
+        """Records were read, or sets released, that are not in a cut yet."""
+        return bool(self._reads or self.order.released)
+
+    @property
     def positions(self) -> dict[tuple[str, int], int]:
         """Next offset of every (topic, partition), as of the last closed cut."""
         return {key: place.next for key, place in sorted(self._places.items())}
@@ -246,6 +251,32 @@ class Cutter:
         self._places[topic, partition] = Place(begin, next_offset, NO_CHECK if next_offset > at else check)
         self.bins.add(Counts(skipped=next_offset - first), causes=[(cause, next_offset - first)])
         return next_offset - first
+
+    def rewind(self, topic: str, partition: int, next_offset: int, to: int) -> None:
+        """Go on at `to` in a log that is another one, or shorter; between cuts only, journalled.
+
+        What was read keeps its bins: `first` moves along, so that the sum over partitions stays.
+
+        Raises
+        ------
+        InvariantError
+            If `next_offset` is not where the partition stands.
+        """
+        self._between_cuts("rewind")
+        place = self._places.setdefault((topic, partition), Place(to, to))
+        if place.next not in (next_offset, to):
+            raise InvariantError(
+                f"{topic}[{partition}]: cannot go from {next_offset} to {to}, the next offset is {place.next}"
+            )
+        self._places[topic, partition] = Place(place.first + to - place.next, to, NO_CHECK)
+
+    def resize(self, cut_events: int) -> None:
+        """Close further cuts at so many accepted events; between cuts only, no business of the journal."""
+        self._between_cuts("resize")
+        if cut_events != self.cut_events:
+            self.cut_records = self.cut_records // self.cut_events * cut_events
+            self.cut_events = cut_events
+            self._begin()
 
     def forget(self, user: str) -> int:
         """Drop what is open, held or released of a user; between cuts only, journalled. Events dropped."""

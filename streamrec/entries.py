@@ -47,6 +47,16 @@ class GapSkip(msgspec.Struct, frozen=True, array_like=True, tag="gap"):
     cause: str
 
 
+class Rewound(msgspec.Struct, frozen=True, array_like=True, tag="rewound"):
+    """A partition goes on at `to` instead of at `next`: the log was made anew, or lost its end (`cause`)."""
+
+    topic: str
+    partition: int
+    next: int
+    to: int
+    cause: str
+
+
 class ForgetUser(msgspec.Struct, frozen=True, array_like=True, tag="forget"):
     """A user's rows were zeroed."""
 
@@ -93,6 +103,7 @@ Entry = (
     CutEntry
     | Tick
     | GapSkip
+    | Rewound
     | ForgetUser
     | Promote
     | ModelAdded

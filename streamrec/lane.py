@@ -11,26 +11,28 @@ thread for a daemon, an inline one for tests.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 import msgspec
 import numpy as np
 
+from streamrec.between import happen
 from streamrec.cut import Cut, Cutter
-from streamrec.entries import CutEntry
+from streamrec.entries import CutEntry, Entry
 from streamrec.errors import ConfigError, StateError, StreamrecError
 from streamrec.event import TieSet
-from streamrec.eventlog.base import Place, Reject, Sink
-from streamrec.eventlog.sinks import DeadLetters
+from streamrec.eventlog.base import Place, Reject
 from streamrec.failpoints import failpoint
 from streamrec.forecast import Forecast
 from streamrec.journal import Journal
 from streamrec.models.base import Stateful
 from streamrec.order import Order
+from streamrec.outputs import Outputs
 from streamrec.places import one_clock
 from streamrec.processor import CutResult, Engine
 from streamrec.render import Renderer
@@ -42,54 +44,9 @@ from streamrec.state.writer import InlineWriter, ThreadWriter, Writer
 
 log = logging.getLogger(__name__)
 
-JOURNAL, FORECASTS, LETTERS = "journal", "forecasts", "dead_letters"
-TAILS, EXTRA = "tails", "extra."
+JOURNAL, TAILS, LAYOUT, EXTRA = "journal", "tails", "layout", "extra."
 
 MakeWriter = Callable[[LaneStore, Callable[[], object]], Writer]
-
-
-class Outputs(NamedTuple):
-    """Where a lane writes; None for what nobody wants."""
-
-    forecasts: Sink | None = None
-    letters: DeadLetters | None = None
-
-    def lengths(self) -> dict[str, int]:
-        """Bytes written to each."""
-        return {name: sink.position() for name, sink in self._named()}
-
-    def tails(self) -> dict[str, int]:
-        """Check sum of the end of each."""
-        return {name: sink.tail() for name, sink in self._named()}
-
-    def cut_back(self, lengths: Mapping[str, int], tails: Mapping[str, int]) -> None:
-        """Forget what was written after a checkpoint; an output that it does not know stays as it is."""
-        for name, sink in self._named():
-            if name in lengths:
-                sink.cut_back(lengths[name], tails.get(name, 0))
-
-    def hand_over(self) -> None:
-        """Everything written so far is in the files."""
-        for _, sink in self._named():
-            sink.hand_over()
-
-    def sync(self) -> None:
-        """Everything handed over is on the disk when this returns; the writer thread calls it."""
-        for _, sink in self._named():
-            sink.sync()
-
-    def close(self) -> None:
-        """Close both, the second even if closing the first fails."""
-        with ExitStack() as stack:
-            for _, sink in self._named():
-                stack.callback(sink.close)
-
-    def _named(self) -> list[tuple[str, Sink | DeadLetters]]:
-        both: list[tuple[str, Sink | DeadLetters | None]] = [
-            (FORECASTS, self.forecasts),
-            (LETTERS, self.letters),
-        ]
-        return [(name, sink) for name, sink in both if sink is not None]
 
 
 class Lane:
@@ -101,6 +58,11 @@ class Lane:
     outputs : forecasts and dead letters
     n_universe : see `Engine`
     clock_of : topic -> its clock; all files share one
+    number : of the lane, as it stands in the ids of its forecasts
+
+    Attributes
+    ----------
+    layout : bytes that whoever drives the lane wants kept with it
     """
 
     def __init__(
@@ -109,24 +71,31 @@ class Lane:
         outputs: Outputs,
         n_universe: int = 0,
         clock_of: Callable[[str], str] = one_clock,
+        number: int = 0,
     ) -> None:
         self.settings, self.outputs = settings, outputs
+        self.layout = b""
         self.engine = Engine(settings, n_universe)
         cut_events, last_time = settings.cut.cut_events, self.engine.last_time
         self.cutter = Cutter(_order(settings), last_time, cut_events, clock_of=clock_of)
         forecast = settings.forecast
-        self.renderer = Renderer(self.engine.vocabulary, forecast.within_s, forecast.hazard)
+        self.renderer = Renderer(self.engine.vocabulary, forecast.within_s, forecast.hazard, number)
         self.extra: dict[str, Stateful] = {}
         self.writer: Writer | None = None
         self.journal: Journal | None = None
         self.store: LaneStore | None = None
         self._earlier: dict[int, int] = {}
         self._checkpoint_at = settings.checkpoint.every_events
-        self._changed = False
+        self._changed = self._halfway = False
+        self._submitted: deque[tuple[int, Mapping[Place, int]]] = deque([(0, {})])
         self._told: StreamrecError | None = None
 
     def open(self, folder: Path, make_writer: MakeWriter = InlineWriter) -> bool:
         """Become the owner of a folder: load its newest checkpoint, if any, and cut the outputs back to it.
+
+        Parameters
+        ----------
+        make_writer : makes the writer of checkpoints
 
         Returns
         -------
@@ -208,12 +177,35 @@ class Lane:
             self.store.check_owner()
         if self.journal is not None:
             self.journal.append(CutEntry.of(cut))
-        self._changed = True
+        self._changed = self._halfway = True
         result = self.engine.process(cut.sets)
         failpoint("before_emit")
         self._emit(cut, result)
         failpoint("after_emit")
+        self._halfway = False
         return result
+
+    def turn(self, entry: Entry) -> None:
+        """Journal what happens between two cuts, and do it; see `between`. Errors as for `apply`."""
+        if self.store is not None:
+            self.store.check_owner()
+        if self.journal is not None:
+            self.journal.append(entry)
+        self._changed = True
+        happen(entry, self.cutter, self.engine)
+
+    @property
+    def sound(self) -> bool:
+        """No cut was left half done by an error, so that the lane can go on once the cause is gone."""
+        return not self._halfway
+
+    @property
+    def kept(self) -> Mapping[Place, int]:
+        """Next offsets of the newest checkpoint of ours that is on the disk; empty before the first."""
+        last = self.writer.last_ticket if self.writer is not None else 0
+        while len(self._submitted) > 1 and self._submitted[1][0] <= last:
+            self._submitted.popleft()
+        return self._submitted[0][1]
 
     def keep_if_due(self) -> None:
         """Make a checkpoint if enough events came since the last; after everybody has seen a cut's result."""
@@ -226,8 +218,11 @@ class Lane:
             return False
         self.outputs.hand_over()
         self._checkpoint_at = self.n_events + self.settings.checkpoint.every_events
-        taken = self.writer.try_submit(self._snapshot)
-        self._changed = self._changed and not taken
+        ticket = self._submitted[-1][0] + 1
+        taken = self.writer.try_submit(lambda: self._snapshot(ticket))
+        if taken:
+            self._changed = False
+            self._submitted.append((ticket, self.positions))
         self._tell()
         return taken
 
@@ -296,9 +291,15 @@ class Lane:
                 self.outputs.letters.write(record, Reject(refusal.reason, getattr(refusal, "detail", "")))
         if self.outputs.forecasts is not None:
             records = self.renderer.records(cut.sets, result.marks.published, result.waits.published)
-            self.outputs.forecasts.emit([record.to_json() for record in records])
+            self._send(list(records))
 
-    def _snapshot(self) -> Snapshot:
+    def _send(self, records: Sequence[Forecast]) -> None:
+        assert self.outputs.forecasts is not None
+        failpoint("before_produce")
+        self.outputs.forecasts.emit([r.to_json() for r in records], [r.user for r in records])
+        failpoint("after_produce")
+
+    def _snapshot(self, ticket: int) -> Snapshot:
         return snapshot_of(
             self._components(),
             serial=self.cutter.serial,
@@ -306,9 +307,11 @@ class Lane:
             blobs={
                 JOURNAL: msgspec.json.encode(self._journals()),
                 TAILS: msgspec.json.encode(self.outputs.tails()),
+                LAYOUT: self.layout,
             },
             lengths=self._lengths(),
             n_events=self.n_events,
+            ticket=ticket,
         )
 
     def _components(self) -> dict[str, Stateful]:
@@ -341,6 +344,7 @@ class Lane:
 
     def _restore(self, loaded: Snapshot) -> None:
         self.look(loaded)
+        self.layout = loaded.blobs.get(LAYOUT, b"")
         tails = msgspec.json.decode(loaded.blobs.get(TAILS, b"{}"), type=dict[str, int])
         self.outputs.cut_back(loaded.lengths, tails)
         self._checkpoint_at = self.n_events + self.settings.checkpoint.every_events

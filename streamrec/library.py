@@ -19,7 +19,8 @@ from streamrec.event import Event, Record
 from streamrec.eventlog.base import Reject
 from streamrec.eventlog.fields import check
 from streamrec.forecast import Forecast
-from streamrec.lane import JOURNAL, Lane, Outputs
+from streamrec.lane import JOURNAL, Lane
+from streamrec.outputs import Outputs
 from streamrec.settings import Settings, load_settings
 from streamrec.state.lanefile import Head
 from streamrec.state.reading import read_lane

@@ -189,6 +189,14 @@ class Order:
             self._remember(clock, id_)
         return verdict
 
+    def latest(self, partition: int, clock_name: str = "") -> float:
+        """Largest time of an open set or held event of a partition, s; -inf if it has none."""
+        clock = self._clocks.get((clock_name, partition))
+        if clock is None:
+            return -math.inf
+        live = (entry[0] for entry in clock.open if self._open.get(entry[2]) is entry)
+        return max(max(live, default=-math.inf), max((held[0] for held in clock.held), default=-math.inf))
+
     def take(self, n_sets: int | None = None) -> list[TieSet]:
         """Hand over the first `n_sets` released sets (all if None), in the order of their release."""
         n = len(self.released) if n_sets is None else n_sets

@@ -26,12 +26,16 @@ class Renderer:
     vocabulary : names of the marks
     within_s : horizons of `within`
     hazard : whether records carry the hazard table
+    lane : number of the lane, for the ids
     """
 
-    def __init__(self, vocabulary: Vocabulary, within_s: Sequence[float], hazard: bool) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, within_s: Sequence[float], hazard: bool, lane: int = 0
+    ) -> None:
         self.vocabulary = vocabulary
         self.within_s = tuple(within_s)
         self.hazard = hazard
+        self.lane = lane
 
     def records(
         self, sets: Sequence[TieSet], marks: PublishedMarks, waits: PublishedWaits
@@ -41,7 +45,7 @@ class Renderer:
         for i, (tie, wait, interval) in enumerate(zip(sets, waiting, _intervals(waits), strict=True)):
             listed = self._marks(marks, i)
             yield Forecast(
-                id=f"{tie.topic}:{tie.partition}:{tie.offset}:0:{MODEL}",
+                id=f"{tie.topic}:{tie.partition}:{tie.offset}:{self.lane}:{MODEL}",
                 user=tie.user,
                 issued_at=tie.time,
                 marks=listed,

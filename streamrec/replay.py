@@ -97,23 +97,31 @@ def replay_cuts(lane: Lane, log: Log, entries: Sequence[tuple[Position, Entry]])
         If the journal holds an entry that a log cannot bring about again, or the log is not the one that
         the journal is about.
     """
-    cuts = [_cut_entry(position, entry) for position, entry in entries]
+    cuts = [entry for _, entry in entries if isinstance(entry, CutEntry)]
     finder = Finder(log, sorted({(topic, part) for cut in cuts for topic, part, _, _ in cut.reads}))
-    for entry in cuts:
-        if entry.serial != lane.cutter.serial:
-            raise StateError(
-                f"the journal goes on at set {entry.serial}, but its cuts before end at "
-                f"{lane.cutter.serial}: entries are missing; restore the journal files of this directory"
-            )
-        try:
-            cut = lane.cutter.replay(entry.reads, entry.n_sets, entry.flushed, finder.pairs(entry.reads))
-        except InvariantError as error:
-            raise StateError(f"the log does not fit the journal: {error}") from error
-        lane.apply(cut)
+    for position, entry in entries:
+        if isinstance(entry, CutEntry):
+            _again(lane, entry, finder)
+        else:
+            _turn(lane, position, entry)
     return len(cuts)
 
 
-def _cut_entry(position: Position, entry: Entry) -> CutEntry:
-    if isinstance(entry, CutEntry):
-        return entry
-    raise StateError(f"journal at {position}: a {type(entry).__name__} entry is not replayed by this version")
+def _again(lane: Lane, entry: CutEntry, finder: Finder) -> None:
+    if entry.serial != lane.cutter.serial:
+        raise StateError(
+            f"the journal goes on at set {entry.serial}, but its cuts before end at "
+            f"{lane.cutter.serial}: entries are missing; restore the journal files of this directory"
+        )
+    try:
+        cut = lane.cutter.replay(entry.reads, entry.n_sets, entry.flushed, finder.pairs(entry.reads))
+    except InvariantError as error:
+        raise StateError(f"the log does not fit the journal: {error}") from error
+    lane.apply(cut)
+
+
+def _turn(lane: Lane, position: Position, entry: Entry) -> None:
+    try:
+        lane.turn(entry)
+    except (InvariantError, StateError) as error:
+        raise StateError(f"journal at {position}: {error}") from error

@@ -58,7 +58,7 @@ class Desk:
 
     Examples
     --------
-    >>> from streamrec.lane import Outputs
+    >>> from streamrec.outputs import Outputs
     >>> from streamrec.settings import load_settings
     >>> lane = Lane(load_settings(None, {"models.enabled": ["gamma_poisson"]}, {}), Outputs())
     >>> desk = Desk()

@@ -72,8 +72,8 @@ class CutSettings(_Section):
     """How much is processed in one go."""
 
     mode: Literal["live", "fixed"] = Field(
-        "live", description="Kafka only. live: cuts grow with the lag; fixed: each round takes the same share "
-        "of cut_events from every partition and waits for all of them (tests and audits)."
+        "live", description="Kafka only. live: cuts grow with the lag; fixed: each round takes the same "
+        "share of cut_events from every partition and waits for all of them (tests and audits)."
     )  # fmt: skip
     cut_events: int = Field(128, ge=1, le=8192, description="Accepted events after which a cut closes; live "
                             "Kafka cuts follow the lag instead.")  # fmt: skip
@@ -251,7 +251,8 @@ class KafkaSettings(_Section):
         sasl = self.security_protocol.startswith("SASL")
         no_password = self.sasl_password is None and self.sasl_password_file is None
         return [
-            (self.heartbeat_s * 3 > self.session_timeout_s, "heartbeat_s must be at most session_timeout_s / 3"),
+            (self.heartbeat_s * 3 > self.session_timeout_s,
+             "heartbeat_s must be at most session_timeout_s / 3"),
             (sasl and self.sasl_mechanism is None, "sasl_mechanism must be given with SASL"),
             (sasl and (self.sasl_username is None or no_password),
              "sasl_username and sasl_password (or sasl_password_file) must be given with SASL"),

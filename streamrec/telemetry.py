@@ -56,7 +56,7 @@ class Telemetry:
 
     Examples
     --------
-    >>> from streamrec.lane import Outputs
+    >>> from streamrec.outputs import Outputs
     >>> from streamrec.settings import load_settings
     >>> lane = Lane(load_settings(None, {"models.enabled": ["gamma_poisson"]}, {}), Outputs())
     >>> telemetry = Telemetry(lane, CollectorRegistry())

@@ -42,7 +42,7 @@ class Message(NamedTuple):
 
 
 class Assignee(Protocol):
-    """Whoever holds partitions; called by a member from inside `poll`, `join` or `close`, never by a thread."""
+    """Whoever holds partitions; called by a member from inside `poll`, `join` or `close`, by no thread."""
 
     def gained(self, places: Sequence[Place]) -> None:
         """These are ours from now on; they are paused, and have to be sought before they are resumed."""

@@ -108,6 +108,7 @@ def snapshot_of(
     blobs: Mapping[str, bytes] | None = None,
     lengths: Mapping[str, int] | None = None,
     n_events: int = 0,
+    ticket: int = 0,
 ) -> Snapshot:
     """Copy what changed since the last snapshot and clear the flags; call it between two cuts.
 
@@ -121,7 +122,7 @@ def snapshot_of(
     [0]
     """
     taken = {name: _take(component) for name, component in components.items()}
-    return Snapshot(serial, position, taken, dict(blobs or {}), dict(lengths or {}), n_events)
+    return Snapshot(serial, position, taken, dict(blobs or {}), dict(lengths or {}), n_events, ticket)
 
 
 def restore_into(components: Mapping[str, Stateful], loaded: Snapshot) -> Restored:

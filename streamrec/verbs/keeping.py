@@ -8,7 +8,8 @@ import msgspec
 
 from streamrec.errors import StateError
 from streamrec.journal import read
-from streamrec.lane import JOURNAL, Lane, Outputs
+from streamrec.lane import JOURNAL, Lane
+from streamrec.outputs import Outputs
 from streamrec.replay import replay_cuts
 from streamrec.settings import load_settings
 from streamrec.state.fingerprint import machine_fingerprint

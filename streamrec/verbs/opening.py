@@ -8,7 +8,8 @@ from streamrec.eventlog.base import Sink
 from streamrec.eventlog.fields import FieldNames
 from streamrec.eventlog.files import FileSource, open_files
 from streamrec.eventlog.sinks import DeadLetters, JsonLinesSink
-from streamrec.lane import Lane, Outputs
+from streamrec.lane import Lane
+from streamrec.outputs import Outputs
 from streamrec.settings import InputSettings, load_settings
 from streamrec.state.reading import read_lane
 

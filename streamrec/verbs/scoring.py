@@ -12,7 +12,8 @@ from streamrec.errors import DiskError
 from streamrec.evaluate import evaluate
 from streamrec.event import Event
 from streamrec.eventlog.files import FileSource
-from streamrec.lane import Lane, Outputs
+from streamrec.lane import Lane
+from streamrec.outputs import Outputs
 from streamrec.report import Display, score_table
 from streamrec.settings import Settings, load_settings
 from streamrec.stream import Events

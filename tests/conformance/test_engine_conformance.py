@@ -17,9 +17,10 @@ from streamrec.eventlog.codec import JsonCodec
 from streamrec.eventlog.fields import FieldNames
 from streamrec.eventlog.files import open_files
 from streamrec.eventlog.memory import MemorySource
-from streamrec.lane import Lane, Outputs
+from streamrec.lane import Lane
 from streamrec.mixture.waiting_weights import FLOOR
 from streamrec.models.bank import DEFAULT_BANK
+from streamrec.outputs import Outputs
 from streamrec.processor import CutResult, Engine
 from streamrec.settings import load_settings
 from streamrec.simulate import hour_scale_processes, simulate

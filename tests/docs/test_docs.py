@@ -15,9 +15,10 @@ from streamrec.event import Event
 from streamrec.eventlog.codec import JsonCodec
 from streamrec.eventlog.fields import FieldNames
 from streamrec.eventlog.memory import MemorySource
-from streamrec.lane import Lane, Outputs
+from streamrec.lane import Lane
 from streamrec.metrics.marks import SLICES
 from streamrec.models.bank import DEFAULT_BANK, NAIVE
+from streamrec.outputs import Outputs
 from streamrec.settings import ModelsSettings, Settings
 from streamrec.stream import Coded, Events
 

@@ -9,7 +9,8 @@ from program import Kept, Warm, kept, run_args
 from streamrec.entries import CutEntry
 from streamrec.errors import ConfigError, FencedError
 from streamrec.eventlog.sinks import JsonLinesSink
-from streamrec.lane import Lane, Outputs
+from streamrec.lane import Lane
+from streamrec.outputs import Outputs
 from streamrec.settings import load_settings
 from streamrec.state.reading import read_lane
 from streamrec.stream import Events, drive

@@ -13,7 +13,8 @@ from streamrec.event import Event
 from streamrec.eventlog.codec import JsonCodec
 from streamrec.eventlog.fields import FieldNames
 from streamrec.eventlog.memory import MemorySource, encode_event
-from streamrec.lane import Lane, Outputs
+from streamrec.lane import Lane
+from streamrec.outputs import Outputs
 from streamrec.settings import load_settings
 from streamrec.state.writer import InlineWriter
 from streamrec.stream import Coded, Events, drive

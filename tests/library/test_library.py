@@ -13,7 +13,8 @@ from streamrec.errors import ConfigError, InvariantError, StateError
 from streamrec.eventlog.codec import JsonCodec
 from streamrec.eventlog.fields import FieldNames
 from streamrec.eventlog.memory import MemorySource
-from streamrec.lane import Lane, Outputs
+from streamrec.lane import Lane
+from streamrec.outputs import Outputs
 from streamrec.settings import CutSettings, ForecastSettings
 from streamrec.state.digest import learned_digest
 from streamrec.stream import Coded, Events, drive

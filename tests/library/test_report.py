@@ -11,9 +11,10 @@ from streamrec.event import Event
 from streamrec.eventlog.codec import JsonCodec
 from streamrec.eventlog.fields import FieldNames
 from streamrec.eventlog.memory import MemorySource
-from streamrec.lane import Lane, Outputs
+from streamrec.lane import Lane
 from streamrec.models.bank import DEFAULT_BANK, NAIVE
 from streamrec.models.popularity import MEMBERS
+from streamrec.outputs import Outputs
 from streamrec.report import Display, score_table
 from streamrec.settings import ModelsSettings, Settings
 from streamrec.stream import Coded, Events, drive

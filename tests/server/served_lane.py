@@ -14,7 +14,8 @@ from streamrec.event import Event
 from streamrec.eventlog.codec import JsonCodec
 from streamrec.eventlog.fields import FieldNames
 from streamrec.eventlog.memory import MemorySource, encode_event
-from streamrec.lane import Lane, Outputs
+from streamrec.lane import Lane
+from streamrec.outputs import Outputs
 from streamrec.processor import CutResult
 from streamrec.server import Server
 from streamrec.settings import load_settings

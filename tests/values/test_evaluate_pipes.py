@@ -6,7 +6,8 @@ from streamrec.event import Event
 from streamrec.eventlog.codec import JsonCodec
 from streamrec.eventlog.fields import FieldNames
 from streamrec.eventlog.memory import MemorySource
-from streamrec.lane import Lane, Outputs
+from streamrec.lane import Lane
+from streamrec.outputs import Outputs
 from streamrec.settings import load_settings
 from streamrec.stream import Coded, Events
 
