@@ -3,10 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN_STATE ?= runs/movielens-100k
+KAFKA_PORT ?= 9092
+KAFKA_DATA ?=
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint types architecture docs pages results bench clean
+.PHONY: help setup run kafka kafka-stop test check lint types architecture docs pages results bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,6 +24,12 @@ setup: .venv/ready ## make the virtual environment and compile the kernels into 
 
 run: setup ## stream MovieLens-100K through the whole program; run again to resume
 	@$(BIN)/streamrec demo --state $(RUN_STATE)
+
+kafka: ## start Apache Kafka on 127.0.0.1:9092 (KAFKA_PORT, KAFKA_DATA); needs Java 17 and Maven
+	@$(PYTHON) deploy/kafka/node.py start --port $(KAFKA_PORT) $(if $(KAFKA_DATA),--data "$(KAFKA_DATA)")
+
+kafka-stop: ## stop it; its records stay
+	@$(PYTHON) deploy/kafka/node.py stop --port $(KAFKA_PORT) $(if $(KAFKA_DATA),--data "$(KAFKA_DATA)")
 
 test: setup ## run all tests
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
