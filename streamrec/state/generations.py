@@ -5,7 +5,8 @@
 
 Write to a temporary file, fsync, rename, fsync the directory. The name comes from the head inside the
 copy, so that two copies that were swapped are found out; a later epoch beats any save of an earlier
-one. Older copies go only when `keep` newer ones have verified.
+one. Older copies go only when `keep` newer ones have verified. No copy holds a save that can still be
+undone: copies are what a lane goes back to.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 from streamrec.errors import CorruptStateError, DiskError, FencedError, StreamrecError
 from streamrec.failpoints import failpoint
-from streamrec.state.lanefile import LaneFile, translate
+from streamrec.state.lanefile import PREPARED, LaneFile, translate
 
 PATTERN = "generation-*-*.sqlite"
 
@@ -42,7 +43,7 @@ def verify(generation: Generation) -> None:
     Raises
     ------
     CorruptStateError
-        If it does not verify, or holds another epoch or save than its name says.
+        If it does not verify, or holds another epoch or save than its name says, or one that is open.
     """
     try:
         wanted, got = _side(generation.path).read_text().strip(), sha256_of(generation.path)
@@ -175,6 +176,8 @@ def _verifies(generation: Generation) -> bool:
 def _content(path: Path) -> Generation:
     with closing(LaneFile(path, "ro&immutable=1")) as file:
         head = file.head()
+    if PREPARED in head:
+        raise CorruptStateError(f"{path}: save {head['saves']} is prepared and may not count")
     return Generation(head["epoch"], head["saves"], path)
 
 

@@ -3,6 +3,7 @@
     chunk   (kind, name, part, serial) -> data, sha256 over key and data
     head    one JSON row with its own sha256: schema, epoch, saves, serial, settings, and `sum`, the sum
             of all chunk hashes modulo 2^256, so that a chunk that vanished or came back is noticed too
+    undo    what a save that can still be undone has changed (see `undo`)
 
 WAL, synchronous=FULL; every write is one transaction that begins by reading the head. Nothing here
 knows what a chunk means.
@@ -11,7 +12,7 @@ knows what a chunk means.
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,10 @@ from streamrec.errors import CorruptStateError, DiskError, StateError, Streamrec
 
 SCHEMA = 1
 """Version of the layout; a file of another version is refused."""
+
+PREPARED = "prepared"
+PREPARED_SCHEMA = 2
+"""Version of a file while its head has the entry `prepared`: its newest save can still be undone."""
 
 PAGE = 16_384
 WAL_LIMIT = 64 << 20
@@ -99,6 +104,7 @@ class LaneFile:
         self.path = path
         self.manifest: dict[Key, Entry] = {}
         self.sum = 0
+        self.before_change: Callable[[Key], None] | None = None
         uri = f"{path.resolve().as_uri()}?mode={mode}"
         self.connection = sqlite3.connect(
             uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10
@@ -150,7 +156,7 @@ class LaneFile:
         if row is None or hashlib.sha256(str(row[0]).encode()).hexdigest() != row[1]:
             raise CorruptStateError(f"{self.path}: the head does not verify")
         head: Head = json.loads(row[0])
-        if head["schema"] != SCHEMA:
+        if head["schema"] != (PREPARED_SCHEMA if PREPARED in head else SCHEMA):
             raise StateError(
                 f"{self.path}: state of schema {head['schema']}, but this program reads and writes "
                 f"schema {SCHEMA}; use the version of streamrec that wrote it, or an empty state directory"
@@ -168,6 +174,7 @@ class LaneFile:
         entry = Entry(chunk_hash(key, data), len(data))
         if self.manifest.get(key) == entry:
             return 0
+        self._note([key])
         values = (*key, entry.hash.to_bytes(32, "big"), data)
         self.connection.execute("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?)", values)
         self._forget(key)
@@ -177,6 +184,7 @@ class LaneFile:
 
     def delete(self, keys: Sequence[Key]) -> None:
         """Delete chunks."""
+        self._note(keys)
         where = "kind = ? AND name = ? AND part = ? AND serial = ?"
         self.connection.executemany(f"DELETE FROM chunks WHERE {where}", keys)
         for key in keys:
@@ -212,6 +220,11 @@ class LaneFile:
     def truncate_wal(self) -> None:
         """Move everything that was committed into the main file."""
         self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _note(self, keys: Sequence[Key]) -> None:
+        if self.before_change is not None:
+            for key in keys:
+                self.before_change(key)
 
     def _forget(self, key: Key) -> None:
         entry = self.manifest.pop(key, None)

@@ -1,7 +1,9 @@
 """Reading a lane: everything verified before anything is used, and the newest that verifies.
 
-newest_good    for the owner-to-be: leaves the write transaction open in which all was read
-read_lane      for those who only look (inspect, verify): opens no epoch, changes nothing
+newest_good    for the owner-to-be: leaves the write transaction open in which all was read, and in
+               which a save that was left open was confirmed or undone
+read_lane      for those who only look (inspect, verify): opens no epoch, changes nothing; shows the
+               newest save, also one that is open
 """
 
 import json
@@ -17,6 +19,7 @@ from streamrec.state.generations import Generation
 from streamrec.state.lanefile import Head, Key, LaneFile, translate
 from streamrec.state.snapshot import Component, Snapshot
 from streamrec.state.stripes import assemble
+from streamrec.state.undo import Decide, open_save, settle
 
 
 class Loaded(NamedTuple):
@@ -45,16 +48,18 @@ def read_loaded(file: LaneFile) -> Loaded:
         raise CorruptStateError(f"{file.path}: cannot be put together: {error!r}") from error
 
 
-def newest_good(path: Path, may_be_new: bool) -> tuple[LaneFile, Head, Loaded, list[str]]:
+def newest_good(
+    path: Path, may_be_new: bool, decide: Decide | None = None
+) -> tuple[LaneFile, Head, Loaded, list[str]]:
     """Open the lane's file, or put the newest generation that verifies in its place.
 
     Returns the file with an open write transaction, its head, all its content, and notes on what did
-    not verify.
+    not verify. A save that was left open is settled in that transaction, as `decide` says.
 
     Raises
     ------
     StateError
-        If the file is of another schema.
+        If the file is of another schema, or holds an open save and there is no `decide`.
     CorruptStateError
         If nothing verifies.
     """
@@ -62,7 +67,7 @@ def newest_good(path: Path, may_be_new: bool) -> tuple[LaneFile, Head, Loaded, l
     try:
         newer = _newer_than(path)
         if newer is None:
-            return (*_open_and_read(path, may_be_new and not generations.listed(path.parent)), notes)
+            return (*_open_and_read(path, may_be_new and not generations.listed(path.parent), decide), notes)
         notes.append(f"{path}: lost what generation {newer.path.name} still has")
     except CorruptStateError as error:
         notes.append(str(error))
@@ -70,7 +75,7 @@ def newest_good(path: Path, may_be_new: bool) -> tuple[LaneFile, Head, Loaded, l
         try:
             generations.verify(generation)
             generations.install(generation, path)
-            opened = _open_and_read(path, False)
+            opened = _open_and_read(path, False, None)
         except CorruptStateError as error:
             notes.append(str(error))
             continue
@@ -107,14 +112,25 @@ def read_lane(directory: str | Path) -> tuple[Head, Snapshot]:
 
 
 def inspect(directory: str | Path) -> dict[str, Any]:
-    """What lies in a lane's directory: schema, epoch, serial, events, sizes in bytes, generations."""
+    """What lies in a lane's directory: schema, epoch, serial, events, sizes in bytes, generations.
+
+    `prepared` is there only while a save is open: its number. All that is told is of that save.
+    """
     folder = Path(directory)
     head, snapshot = read_lane(folder)
     sizes = {name: _component_bytes(component) for name, component in snapshot.components.items()}
     files = {p.name: p.stat().st_size for p in sorted(folder.glob("lane.sqlite*"))}
     kept = [{"name": g.path.name, "bytes": g.path.stat().st_size} for g in generations.listed(folder)]
     told = ("schema", "epoch", "saves", "serial", "n_events", "settings", "machine")
-    return {**{k: head[k] for k in told}, "bytes": files, "component_bytes": sizes, "generations": kept}
+    number = open_save(head)
+    prepared = {} if number is None else {"prepared": number}
+    return {
+        **{k: head[k] for k in told},
+        **prepared,
+        "bytes": files,
+        "component_bytes": sizes,
+        "generations": kept,
+    }
 
 
 def _read_only(path: Path, mode: str) -> tuple[Head, Snapshot]:
@@ -126,18 +142,18 @@ def _read_only(path: Path, mode: str) -> tuple[Head, Snapshot]:
         raise CorruptStateError(str(translate(path, error))) from error
 
 
-def _open_and_read(path: Path, may_be_new: bool) -> tuple[LaneFile, Head, Loaded]:
+def _open_and_read(path: Path, may_be_new: bool, decide: Decide | None) -> tuple[LaneFile, Head, Loaded]:
     file = None
     try:
         file = LaneFile(path, "rwc" if may_be_new else "rw")
         if not may_be_new:
             _refuse_empty(file)
-        head = file.begin()
+        head = settle(file, file.begin(), decide)
         return file, head, read_loaded(file)
     except sqlite3.Error as error:
         _close(file)
         raise _as_damage(path, error) from error
-    except StreamrecError:
+    except BaseException:
         _close(file)
         raise
 

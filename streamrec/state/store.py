@@ -3,6 +3,7 @@
     open    in one transaction: read and verify everything, epoch := epoch + 1, record the accepted
             lengths of the earlier epochs' journal and sink files
     save    in one transaction, if the epoch is still ours: deltas, foldings, scalars, position, head
+    prepare a save that can be undone, until `confirm` or `undo` (see `undo`); it folds nothing, confirm does
     every `generation_every` saves a whole copy becomes a generation (see `generations`)
 
 A damaged file is replaced by the newest generation that verifies, and `notes` says so. A save that
@@ -18,20 +19,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from streamrec.errors import DiskError, FencedError, StreamrecError
+from streamrec.errors import DiskError, FencedError, InvariantError, StreamrecError
 from streamrec.failpoints import failpoint
-from streamrec.state import generations
-from streamrec.state.blob import pack
+from streamrec.state import generations, writing
 from streamrec.state.fingerprint import machine_fingerprint, refuse_changes
 from streamrec.state.generations import Generation
-from streamrec.state.lanefile import Head, Key, LaneFile, translate
+from streamrec.state.lanefile import PREPARED, Head, Key, LaneFile, translate
 from streamrec.state.reading import Loaded, newest_good, read_loaded
 from streamrec.state.snapshot import Snapshot, merge
-from streamrec.state.stripes import drop_table, fold, write_table
+from streamrec.state.undo import Decide, open_save, put_back
 
 LANE = "lane.sqlite"
 EPOCH = "lane.epoch"
 Accept = Callable[[int, Mapping[str, int]], Mapping[str, int]]
+Write = Callable[[LaneFile, Head, Snapshot, int], tuple[Head, int]]
 
 
 class Saved(NamedTuple):
@@ -74,6 +75,7 @@ class LaneStore:
         self._file: LaneFile | None = file
         self._loaded = loaded
         self._pending: Snapshot | None = None
+        self._due = False
         self._lock = threading.Lock()
 
     @classmethod
@@ -86,6 +88,8 @@ class LaneStore:
         accept: Accept = as_recorded,
         generation_every: int = 16,
         keep: int = 3,
+        decide: Decide | None = None,
+        above: int = 0,
     ) -> Self:
         """Become the owner of a lane: a new epoch, which shuts out every earlier owner.
 
@@ -98,11 +102,17 @@ class LaneStore:
             (bytes by file name) that readers shall accept from now on
         generation_every : saves between generations
         keep : generations kept, at least 3
+        decide : given the number of a prepared save that was left open, whether it counts; asked while the
+            file is locked, so it should know the answer already. What it raises is passed on, and nothing
+            has changed
+        above : later saves get numbers above this one: the highest that was ever told to the group, so
+            that none is used twice, not even after falling back to a generation
 
         Raises
         ------
         StateError
-            If the state is of another schema, or made with other settings.
+            If the state is of another schema, or made with other settings, or a prepared save was left
+            open and there is no `decide`.
         CorruptStateError
             If neither the file nor any generation verifies.
         DiskError
@@ -112,9 +122,10 @@ class LaneStore:
         with _translated(folder / LANE):
             folder.mkdir(parents=True, exist_ok=True)
             highest = _highest_epoch(folder)
-            file, head, loaded, notes = newest_good(folder / LANE, may_be_new=highest == 0)
+            file, head, loaded, notes = newest_good(folder / LANE, highest == 0, decide)
         try:
             with _translated(file.path):
+                head = {**head, "saves": max(head["saves"], above)}
                 store = cls._begin_epoch(folder, file, head, loaded, highest, settings, may_change, accept)
         except BaseException:
             file.close()
@@ -139,15 +150,25 @@ class LaneStore:
             loaded, self._loaded = self._loaded, None
             loaded = loaded or read_loaded(self._opened())
         failpoint("in_restore")
-        return loaded.snapshot if self.head["saves"] else None
+        return loaded.snapshot if self.head["saved_epoch"] else None
 
     def hold(self, snapshot: Snapshot) -> None:
         """Keep a snapshot for the next save, merged with what waits already."""
         with self._lock:
             self._pending = merge(self._pending, snapshot)
 
-    def save(self, snapshot: Snapshot) -> Saved:
+    @property
+    def prepared(self) -> int | None:
+        """Number of the prepared save that is neither confirmed nor undone, if there is one."""
+        return open_save(self.head)
+
+    def save(self, snapshot: Snapshot, prepared: bool = False) -> Saved:
         """Commit a snapshot, and all that earlier failed saves left, in one transaction.
+
+        Parameters
+        ----------
+        snapshot : what to save
+        prepared : whether it can be undone, and counts only after `confirm`; no generation is made of it
 
         Raises
         ------
@@ -155,25 +176,65 @@ class LaneStore:
             If the lane has another owner now; nothing was written.
         DiskError
             If the disk refused; nothing was written, and the snapshot waits for the next save.
+        InvariantError
+            If a prepared save is open; the snapshot waits for the next save.
         """
         self.hold(snapshot)
-        saved = self.flush()
+        saved = self.flush(prepared)
         assert saved is not None
         return saved
 
-    def flush(self) -> Saved | None:
-        """Commit what `hold` and failed saves left; None if there is nothing. Errors as for `save`."""
+    def flush(self, prepared: bool = False) -> Saved | None:
+        """Commit what `hold` and failed saves left; None if there is nothing. Otherwise as `save`."""
         with self._lock, _translated(self.directory / LANE):
             pending = self._pending
             if pending is None:
                 return None
-            failpoint("before_transaction")
-            n_bytes = self._transact(pending)
+            if self.prepared is not None:
+                raise InvariantError(
+                    f"{self.directory}: save {self.prepared} is prepared and open; confirm or undo it first"
+                )
+            failpoint("before_prepare" if prepared else "before_transaction")
+            n_bytes = self._transact(pending, writing.prepare if prepared else writing.write)
+            self._pending, self._loaded = None, None
+            self._due = self._due or self.head["saves"] % self.generation_every == 0
+            failpoint("after_prepare" if prepared else "after_transaction")
+            return Saved(self.head["saves"], n_bytes, self._due_generation(), pending.ticket)
+
+    def confirm(self) -> None:
+        """Let the prepared save count; fold what is due, and make a generation, if one is due.
+
+        Raises
+        ------
+        FencedError
+            If the lane has another owner now, who has settled it.
+        DiskError
+            If the disk refused: the save is still open, and this may be called again.
+        InvariantError
+            If no prepared save is open.
+        """
+        with self._lock, _translated(self.directory / LANE):
+            self._settle(writing.confirm)
+            failpoint("after_transaction")
+            self._due_generation()
+
+    def undo(self) -> None:
+        """Go back to the state before the prepared save; `load` hands it out.
+
+        What waits for the next save is dropped: it goes on from a state that does not count. Components
+        must be restored from `load` before the next snapshot is taken.
+
+        Raises
+        ------
+        CorruptStateError
+            If what was kept of the state before is damaged; the save is still open.
+        FencedError, DiskError, InvariantError
+            As for `confirm`.
+        """
+        with self._lock, _translated(self.directory / LANE):
+            self._settle(put_back)
             self._pending, self._loaded = None, None
             failpoint("after_transaction")
-            due = self.head["saves"] % self.generation_every == 0
-            made = self._try_generation() if due else None
-            return Saved(self.head["saves"], n_bytes, made, pending.ticket)
 
     def check_owner(self) -> None:
         """Stop early if the lane has another owner now; every save makes sure of it in its transaction.
@@ -233,7 +294,22 @@ class LaneStore:
         store.accepted = accepted
         return store
 
-    def _transact(self, snapshot: Snapshot) -> int:
+    def _transact(self, snapshot: Snapshot, how: Write) -> int:
+        with self._transaction() as (file, found):
+            refused = PREPARED in found  # a prepared save that the disk refused, and kept nevertheless
+            head, n_bytes = how(file, put_back(file, found) if refused else found, snapshot, self.epoch)
+            self._commit(file, head)
+        return n_bytes
+
+    def _settle(self, how: Callable[[LaneFile, Head], Head]) -> None:
+        if self.prepared is None:
+            raise InvariantError(f"{self.directory}: no prepared save is open, there is nothing to settle")
+        with self._transaction() as (file, head):
+            self._commit(file, how(file, head) if PREPARED in head else head)  # else: refused, yet kept
+
+    @contextmanager
+    def _transaction(self) -> Iterator[tuple[LaneFile, Head]]:
+        """A write transaction, if the epoch is still ours; the block has to commit."""
         file = self._opened()
         try:
             head = file.begin()
@@ -245,17 +321,23 @@ class LaneStore:
                 )
             if not file.manifest:
                 file.read_manifest(head)
-            n_bytes = _write(file, snapshot, self.epoch, head["saves"] + 1)
-            failpoint("mid_transaction")
-            changed = {"saves": head["saves"] + 1, "serial": snapshot.serial, "n_events": snapshot.n_events}
-            head = {**head, **changed, "saved_epoch": self.epoch}
-            file.set_head(head)
-            file.commit()
-            self.head = head
+            yield file, head
         except BaseException:
             self._drop_connection()  # undoes the transaction; the next save starts from what is committed
             raise
-        return n_bytes
+
+    def _commit(self, file: LaneFile, head: Head) -> None:
+        failpoint("mid_transaction")
+        file.set_head(head)
+        file.commit()
+        self.head = head
+
+    def _due_generation(self) -> Generation | None:
+        """Make a generation if one is due, of what counts."""
+        if not self._due or self.prepared is not None:
+            return None
+        self._due = False
+        return self._try_generation()
 
     def _try_generation(self) -> Generation | None:
         """Make a generation; if that fails the checkpoint stands, and `generation_error` says why."""
@@ -277,25 +359,6 @@ class LaneStore:
         file, self._file = self._file, None
         if file is not None:
             file.close()
-
-
-def _write(file: LaneFile, snapshot: Snapshot, epoch: int, save: int) -> int:
-    """Everything of a snapshot but the head; bytes written."""
-    tables = {
-        f"{c}/{t}": table
-        for c, component in snapshot.components.items()
-        for t, table in component.tables.items()
-    }
-    whole = {Key("scalars", name): pack(component.scalars) for name, component in snapshot.components.items()}
-    whole |= {Key("blob", name): data for name, data in snapshot.blobs.items()}
-    whole[Key("position", "")] = snapshot.position
-    whole[Key("epoch", "lengths", epoch)] = json.dumps(snapshot.lengths, sort_keys=True).encode()
-    for key in [key for key in file.manifest if key.kind == "spec" and key.name not in tables]:
-        drop_table(file, key.name)
-    file.delete([key for key in file.manifest if key.kind in ("scalars", "blob") and key not in whole])
-    added = sum(file.put(key, data) for key, data in whole.items())
-    in_tables = sum(write_table(file, name, table, save) for name, table in tables.items())
-    return added + in_tables + fold(file, in_tables)
 
 
 def _highest_epoch(folder: Path) -> int:
