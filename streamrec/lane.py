@@ -11,6 +11,7 @@ thread for a daemon, an inline one for tests.
 """
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -40,7 +41,8 @@ from streamrec.settings import Settings
 from streamrec.state.digest import learned_digest, position_digest
 from streamrec.state.snapshot import Snapshot, restore_into, snapshot_of
 from streamrec.state.store import LaneStore
-from streamrec.state.writer import InlineWriter, ThreadWriter, Writer
+from streamrec.state.undo import Decide
+from streamrec.state.writer import InlineWriter, Writer
 
 log = logging.getLogger(__name__)
 
@@ -90,12 +92,15 @@ class Lane:
         self._submitted: deque[tuple[int, Mapping[Place, int]]] = deque([(0, {})])
         self._told: StreamrecError | None = None
 
-    def open(self, folder: Path, make_writer: MakeWriter = InlineWriter) -> bool:
+    def open(
+        self, folder: Path, make_writer: MakeWriter = InlineWriter, decide: Decide | None = None
+    ) -> bool:
         """Become the owner of a folder: load its newest checkpoint, if any, and cut the outputs back to it.
 
         Parameters
         ----------
         make_writer : makes the writer of checkpoints
+        decide : says whether a checkpoint that was prepared for a transaction counts
 
         Returns
         -------
@@ -118,6 +123,7 @@ class Lane:
             self.settings.shaping(),
             generation_every=c.generation_every,
             keep=c.generations,
+            decide=decide,
         )
         for note in self.store.notes:
             log.warning(note)
@@ -226,22 +232,33 @@ class Lane:
         self._tell()
         return taken
 
-    def close(self) -> None:
+    def close(self, timeout_s: float | None = None) -> bool:
         """Keep the state if it has changed, wait until it is on the disk, and give everything back.
+
+        Returns
+        -------
+        bool
+            False if the disk took longer than `timeout_s`: the writer goes on by itself, and what it does
+            not bring to an end before the lane has another owner does not count.
 
         Raises
         ------
         DiskError
             If the disk refuses; what the last checkpoint that succeeded holds is safe.
         """
+        kept = True
         try:
             if self.writer is not None:
-                self.writer.drain()
-            if self.writer is not None and self._changed:
+                kept = self.writer.drain(timeout_s)
+            if self.writer is not None and kept and self._changed:
                 self.checkpoint()
-                self.writer.drain()
+                kept = self.writer.drain(timeout_s)
         finally:
-            self._give_back()
+            if kept:
+                self._give_back()
+            else:
+                threading.Thread(target=self.abandon, name="closing", daemon=True).start()
+        return kept
 
     def abandon(self) -> None:
         """Give everything back without keeping what came after the last checkpoint: after an error."""
@@ -356,7 +373,7 @@ class Lane:
                 stack.callback(self.store.close)
             if self.journal is not None:
                 stack.callback(self.journal.close)
-            if isinstance(self.writer, ThreadWriter):
+            if self.writer is not None:
                 stack.callback(self.writer.close)
 
 

@@ -107,6 +107,10 @@ class Member(Cluster, Protocol):
         """Read on from these offsets; only for places that are ours."""
         ...
 
+    def positions(self, places: Sequence[Place]) -> dict[Place, int]:
+        """Where `poll` reads on, also past transaction markers, which are no records; no request is made."""
+        ...
+
     def pause(self, places: Sequence[Place]) -> None:
         """Give no records of these until they are resumed; places that are not ours are passed over."""
         ...
@@ -145,6 +149,10 @@ class Reader(Cluster, Protocol):
 
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         """At most so many records of the assigned places; errors as for `Member.poll`."""
+        ...
+
+    def positions(self, places: Sequence[Place]) -> dict[Place, int]:
+        """As `Member.positions`: a partition is read to its end when this is its end, whatever came out."""
         ...
 
 

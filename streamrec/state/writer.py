@@ -45,8 +45,15 @@ class Writer(Protocol):
         """Take a snapshot and have it written; False (and nothing taken) if no buffer is free."""
         ...
 
-    def drain(self) -> None:
-        """Wait until everything submitted is written; raises what went wrong."""
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Wait until everything submitted is written, at most so long; whether it is.
+
+        Raises what went wrong.
+        """
+        ...
+
+    def close(self) -> None:
+        """Write what was submitted, and end."""
         ...
 
 
@@ -83,8 +90,8 @@ class InlineWriter:
         self.write(take())
         return True
 
-    def drain(self) -> None:
-        """Write what a failed save left, if anything.
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Write what a failed save left, if anything; True.
 
         Raises
         ------
@@ -95,6 +102,10 @@ class InlineWriter:
             self._attempt(None)
         if self.failed is not None:
             raise self.failed
+        return True
+
+    def close(self) -> None:
+        """Nothing waits."""
 
     def write(self, snapshot: Snapshot) -> None:
         """Write one snapshot; it is kept for the next save if the disk refuses."""
@@ -192,12 +203,12 @@ class ThreadWriter:
             self._changed.notify_all()
         return True
 
-    def drain(self) -> None:
-        """Wait until everything submitted is written; raises what went wrong, also a disk error."""
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Wait until everything submitted is written, at most so long; raises what went wrong."""
         with self._changed:
-            self._changed.wait_for(lambda: self._busy == 0 or self._fatal is not None)
+            done = self._changed.wait_for(lambda: self._busy == 0 or self._fatal is not None, timeout_s)
         self.check()
-        self.inner.drain()
+        return done and self.inner.drain()
 
     def close(self) -> None:
         """Drain, and end the thread."""

@@ -1,0 +1,251 @@
+"""The daemon: one loop, one thread.
+
+    poll ─► records by lane ─► steps (cuts, ticks) ─► forecasts out ─► checkpoint ─► commit
+      │
+      └─ the group calls `gained`, `leaving`, `lost` (`holdings`): lanes are opened and closed
+
+Reading pauses while a lane is being opened, its journal cannot be written, the outlet is full, or a partition
+is far ahead (`pauses`); polling goes on, so that the group keeps us. What goes wrong with the broker or the
+disk for a while is counted and tried again; what breaks a promise ends the loop.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from streamrec.daemon.gaps import recreated
+from streamrec.daemon.holdings import Holdings, Workshop
+from streamrec.daemon.layout import Layout, lane_of, layout_of
+from streamrec.daemon.observer import Observer, State, Unobserved
+from streamrec.daemon.pauses import Pauses
+from streamrec.errors import (
+    BrokerError,
+    DiskError,
+    FencedError,
+    NotMemberError,
+    OutOfRangeError,
+    StreamrecError,
+    UnavailableError,
+)
+from streamrec.event import Record
+from streamrec.eventlog.base import Place
+from streamrec.eventlog.clients import Member
+from streamrec.failpoints import failpoint
+from streamrec.settings import Settings
+
+POLL_S = 0.1
+LOOK_S = 1.0
+IDENTITY_S = 10.0
+RETRY_S = 1.0
+UNREACHABLE_S = 30.0
+GRACE_S = 8.0
+"""Most time that a stop takes to keep the lanes; the whole exit stays below 10 s."""
+
+Clock = Callable[[], float]
+
+
+class Daemon:
+    """Drives the lanes of one member of a group until it is told to stop.
+
+    Parameters
+    ----------
+    member : not joined yet
+    topics : to read
+    settings : of cuts, checkpoints and the group
+    workshop : opens lanes
+    pending : messages under way to the broker
+    clock : s, monotonic
+    observer : told of everything
+    until_end : stop once what the topics held at the start was read
+    """
+
+    def __init__(
+        self,
+        member: Member,
+        topics: Sequence[str],
+        settings: Settings,
+        workshop: Workshop,
+        pending: Callable[[], int],
+        clock: Clock,
+        observer: Observer | None = None,
+        until_end: bool = False,
+    ) -> None:
+        self.member, self.topics, self.settings, self.clock = member, tuple(topics), settings, clock
+        self.observer: Observer = observer or Unobserved()
+        self.pending, self.until_end = pending, until_end
+        self.holdings = Holdings(member, topics, settings.kafka, workshop, clock, self.observer)
+        self.pauses = Pauses(member, settings.kafka.max_pending, self.observer)
+        self.stopping = False
+        self._ends: dict[Place, int] = {}
+        self._look_at = self._identify_at = self._commit_at = -math.inf
+        self._answered = clock()
+        self._state: State = "starting"
+
+    def stop(self) -> None:
+        """End after the work at hand; may be called from a signal handler."""
+        self.stopping = True
+
+    def run(self) -> None:
+        """Join the group and work until stopped.
+
+        Raises
+        ------
+        StreamrecError
+            Whatever cannot be waited out: the exit code says which.
+        """
+        try:
+            self.begin()
+            while not self.stopping:
+                self.turn()
+        except BaseException:
+            for number in [*self.holdings.held, *self.holdings.openings]:
+                self.holdings.drop(number)
+            raise
+        finally:
+            self._leave()
+
+    def begin(self) -> None:
+        """Join the group."""
+        self.observer.entered(self._state)
+        if self.until_end:
+            places = self.member.places(self.topics)
+            self._ends = {place: held.end for place, held in self.member.bounds(places).items()}
+        self.member.join(self.topics, self)
+
+    def turn(self) -> None:
+        """Once around the loop."""
+        self.holdings.settle()
+        self.pauses.update(self.holdings.mine, self.holdings.held, self.pending())
+        records = self._poll()
+        failpoint("after_poll")
+        self._share_out(records)
+        for number in sorted(self.holdings.held):
+            self._work(number)
+        self._look()
+        self._commit()
+        self._enter(self._now())
+        self.observer.pending(self.pending())
+        self.observer.between()
+        if self.until_end and self._has_read_all():
+            self.stop()
+
+    def gained(self, places: Sequence[Place]) -> None:
+        """See `Assignee`."""
+        self.holdings.gained(places)
+        self.pauses.gained(places)
+        self._look_at = -math.inf
+
+    def leaving(self, places: Sequence[Place]) -> None:
+        """See `Assignee`."""
+        self.holdings.leaving(places)
+
+    def lost(self, places: Sequence[Place]) -> None:
+        """See `Assignee`."""
+        self.holdings.lost(places)
+
+    def _poll(self) -> list[Record]:
+        cut = self.settings.cut
+        n = min(cut.poll_events, 4 * max(cut.live_max_events, cut.cut_events))
+        try:
+            records = self.member.poll(n, min(POLL_S, max(cut.linger_s, 0.001)))
+        except OutOfRangeError as error:
+            self.observer.failed("fetch", error)
+            self.holdings.again({lane_of(place, self.settings.kafka.lanes) for place in error.places})
+            return []
+        except UnavailableError as error:
+            self.observer.failed("poll", error)
+            return []
+        self.observer.polled(len(records))
+        return records
+
+    def _share_out(self, records: Sequence[Record]) -> None:
+        lanes = self.settings.kafka.lanes
+        for number, mine in groupby(sorted(records, key=lambda r: lane_of(r[:2], lanes)), _lane(lanes)):
+            held = self.holdings.held.get(number)
+            if held is not None:
+                held.take(list(mine))
+
+    def _work(self, number: int) -> None:
+        held = self.holdings.held[number]
+        try:
+            held.work()
+        except FencedError as error:
+            self.holdings.fenced(number, error)
+        except (DiskError, UnavailableError) as error:
+            self.holdings.retry(number, error)
+        else:
+            if held.stalled is not None:
+                self.observer.failed("journal", held.stalled)
+
+    def _look(self) -> None:
+        """Now and then: what the log holds beyond what was read; are the topics still the same?"""
+        now = self.clock()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_S
+        places = [place for held in self.holdings.held.values() for place in held.places]
+        try:
+            bounds = self.member.bounds(places)
+            if now >= self._identify_at:
+                self._identify_at = now + IDENTITY_S
+                self._identify()
+        except BrokerError as error:
+            self.observer.failed("metadata", error)
+            return
+        self._answered = now
+        at = self.member.positions(places)
+        for held in self.holdings.held.values():
+            mine = [place for place in held.places if place in bounds and place in at]
+            held.feed.looked({place: max(0, bounds[place].end - at[place]) for place in mine})
+        committed = {p: n for held in self.holdings.held.values() for p, n in held.committed.items()}
+        applied = {p: n for held in self.holdings.held.values() for p, n in held.lane.positions.items()}
+        self.observer.looked(bounds, applied, committed)
+
+    def _identify(self) -> None:
+        """Open lanes anew whose topics are other ones by now, or have more partitions."""
+        now = layout_of(
+            self.settings.kafka.lanes, self.member.places(self.topics), self.member.topic_ids(self.topics)
+        )
+        kept = {n: Layout.from_bytes(held.lane.layout) for n, held in self.holdings.held.items()}
+        changed = {number for number, layout in kept.items() if recreated(layout, now)}
+        if changed:
+            self.holdings.again(changed)
+
+    def _commit(self) -> None:
+        if self.clock() < self._commit_at:
+            return
+        try:
+            self.holdings.commit()
+        except (NotMemberError, UnavailableError) as error:
+            self.observer.failed("commit", error)
+            self._commit_at = self.clock() + RETRY_S
+
+    def _now(self) -> State:
+        held = self.holdings.held.values()
+        if any(lane.stalled for lane in held) or self.clock() - self._answered > UNREACHABLE_S:
+            return "degraded"
+        return "restoring" if self.holdings.openings else "running"
+
+    def _enter(self, state: State) -> None:
+        if state != self._state:
+            self._state = state
+            self.observer.entered(state)
+
+    def _has_read_all(self) -> bool:
+        held = self.holdings.held.values()
+        at = self.member.positions([place for lane in held for place in lane.places])
+        return bool(held) and all(at.get(p, -1) >= self._ends.get(p, 0) for lane in held for p in lane.places)
+
+    def _leave(self) -> None:
+        self._enter("draining")
+        self.holdings.revoke_s = min(self.holdings.revoke_s, GRACE_S)
+        for number in [*self.holdings.held, *self.holdings.openings]:
+            self.holdings.give_up(number)
+        try:
+            self.member.close()
+        except StreamrecError as error:
+            self.observer.failed("leave", error)
+
+
+def _lane(lanes: int) -> Callable[[Record], int]:
+    return lambda record: lane_of(record[:2], lanes)
