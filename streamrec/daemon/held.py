@@ -50,13 +50,8 @@ class Held:
         observer: Observer,
     ) -> None:
         self.number, self.lane, self.places = number, lane, tuple(places)
-        self.feed, self.decode, self.clock, self.every_s, self.observer = (
-            feed,
-            decode,
-            clock,
-            every_s,
-            observer,
-        )
+        self.feed, self.decode, self.observer = feed, decode, observer
+        self.clock, self.every_s = clock, every_s
         self.stalled: DiskError | None = None
         self.committed: Mapping[Place, int] = {}
         self.read: dict[Place, int] = {place: lane.positions.get(place, 0) for place in self.places}
