@@ -1,7 +1,7 @@
 """Counts messages under way, by the flush that has to wait for them.
 
 Messages of different partitions land in any order, so a flush cannot wait for a number: every flush closes
-the group of messages that were taken before it, and waits until that group and all before it are empty.
+the flight of messages that were taken before it, and waits until that and all before it have landed.
 """
 
 import threading
@@ -11,11 +11,20 @@ from collections.abc import Callable
 from streamrec.errors import DeliveryError, UnavailableError
 
 
-class _Group:
-    """Messages taken between two flushes."""
+class Flight:
+    """Messages taken between two flushes; whoever took some of them says for each how it ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, flights: "Flights") -> None:
+        self._flights = flights
         self.open = 0
+
+    def landed(self, _: object = None) -> None:
+        """One is acknowledged, or is no longer wanted."""
+        self._flights.land(self, None)
+
+    def refused(self, error: DeliveryError) -> None:
+        """One is refused for good."""
+        self._flights.land(self, error)
 
 
 class Flights:
@@ -24,36 +33,37 @@ class Flights:
     Examples
     --------
     >>> flights = Flights()
-    >>> land = flights.take(2); land(None); flights.pending
+    >>> flight = flights.take(2); flight.landed(); flights.pending
     1
     >>> flights.wait(0.0)
     Traceback (most recent call last):
     streamrec.errors.UnavailableError: 1 of the messages taken so far are not acknowledged within 0 s; ...
-    >>> land(DeliveryError("clicks: too large")); flights.wait(1.0)
+    >>> flight.refused(DeliveryError("clicks: too large")); flights.wait(1.0)
     Traceback (most recent call last):
     streamrec.errors.DeliveryError: clicks: too large
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._groups = [_Group()]
+        self._flights = [Flight(self)]
         self._refused: DeliveryError | None = None
         self.pending = 0
 
-    def take(self, n: int = 1) -> Callable[[DeliveryError | None], None]:
-        """Count n more; what is returned is to be called once for each, with an error or None."""
+    def take(self, n: int = 1) -> Flight:
+        """Count n more, of which each has to land or to be refused."""
         with self._changed:
-            group = self._groups[-1]
-            group.open += n
+            flight = self._flights[-1]
+            flight.open += n
             self.pending += n
-        return lambda refused: self._land(group, refused)
+        return flight
 
-    def _land(self, group: _Group, refused: DeliveryError | None) -> None:
+    def land(self, flight: Flight, refused: DeliveryError | None) -> None:
+        """One message of a flight is through."""
         with self._changed:
-            group.open -= 1
+            flight.open -= 1
             self.pending -= 1
             self._refused = self._refused or refused
-            if group.open == 0 or refused is not None:
+            if flight.open == 0 or refused is not None:
                 self._changed.notify_all()
 
     def check(self) -> None:
@@ -78,8 +88,8 @@ class Flights:
         """
         end = time.monotonic() + timeout_s
         with self._changed:
-            mine = list(self._groups)
-            self._groups.append(_Group())
+            mine = list(self._flights)
+            self._flights.append(Flight(self))
         while left := self._left(mine):
             self.check()
             rest = end - time.monotonic()
@@ -95,9 +105,9 @@ class Flights:
                 if self._left(mine):
                     self._changed.wait(rest)
         with self._changed:
-            self._groups = [group for group in self._groups[:-1] if group.open] + self._groups[-1:]
+            self._flights = [flight for flight in self._flights[:-1] if flight.open] + self._flights[-1:]
         self.check()
 
     @staticmethod
-    def _left(groups: list[_Group]) -> int:
-        return sum(group.open for group in groups)
+    def _left(flights: list[Flight]) -> int:
+        return sum(flight.open for flight in flights)

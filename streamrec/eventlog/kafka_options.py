@@ -31,6 +31,9 @@ CLIENT_ID: Final = "streamrec"
 FOREVER_MS: Final = 2**31 - 1
 """24 days: no message is given up before."""
 
+MAX_REQUEST_BYTES: Final = 100_000_000
+"""What is too large for a topic is the broker's to say."""
+
 _MOVED_ON: Final = "the group has moved on without us; poll again"
 _FENCED: Final = "another one uses our transactional id; this one must stop"
 _KINDS: Final[tuple[tuple[type[Exception], type[StreamrecError], str], ...]] = (
@@ -147,6 +150,7 @@ def writing_options(settings: KafkaSettings) -> dict[str, Any]:
         "delivery_timeout_ms": FOREVER_MS,
         "linger_ms": 20,
         "batch_size": 131_072,
+        "max_request_size": MAX_REQUEST_BYTES,
         "allow_auto_create_topics": False,
         "metrics_enabled": False,
     }
