@@ -202,10 +202,11 @@ class KafkaPythonMember(_Cluster):
         self._held: set[Place] = set()  # ours, as the assignee knows
         self._unsought: set[Place] = set()
         self._raised: BaseException | None = None  # by the assignee
+        self._joined = False
 
     def join(self, topics: Sequence[str], assignee: Assignee) -> None:
         """Become a member; partitions come later, during `poll`."""
-        self._assignee = assignee
+        self._assignee, self._joined = assignee, True
         with our_errors(f"{self._where}: join"):
             self._consumer.subscribe(list(topics), listener=_Listener(self))
 
@@ -254,8 +255,9 @@ class KafkaPythonMember(_Cluster):
         return {(at.topic, at.partition): Commit(one.offset, one.metadata or "") for at, one in found.items()}
 
     def group_metadata(self, places: Iterable[Place]) -> Any:
-        """Who we are in the group, for a transaction that commits these places."""
-        self._must_hold(places)
+        """Who we are in the group, for a transaction that commits these places; nobody, if we never joined."""
+        if self._joined:
+            self._must_hold(places)
         return self._consumer.group_metadata()
 
     def tell(self, what: str, places: Sequence[Place]) -> None:
