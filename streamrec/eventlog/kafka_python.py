@@ -217,8 +217,12 @@ class KafkaPythonMember(_Cluster):
             fetched = self._aside.asking(
                 lambda: self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
             )
+        if self._raised is not None:
+            for place, records in fetched.items():  # cannot be given now: have them read again
+                self._consumer.seek(place, records[0].offset)
         self._raise_what_the_assignee_raised()
-        self._look_whether_fenced()
+        if not fetched:
+            self._look_whether_fenced()
         return self._records(fetched)
 
     def seek(self, positions: Mapping[Place, int]) -> None:
@@ -255,7 +259,7 @@ class KafkaPythonMember(_Cluster):
         return {(at.topic, at.partition): Commit(one.offset, one.metadata or "") for at, one in found.items()}
 
     def group_metadata(self, places: Iterable[Place]) -> Any:
-        """Who we are in the group, for a transaction that commits these places; nobody, if we never joined."""
+        """Who we are in the group, for a transaction that commits these places; nobody, if never joined."""
         if self._joined:
             self._must_hold(places)
         return self._consumer.group_metadata()
