@@ -6,7 +6,7 @@ ends in one clear line and its exit code.
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,8 +23,10 @@ data = typer.Typer(no_args_is_help=True, help="Public data sets for a first try.
 app.add_typer(data, name="data")
 
 Inputs = Annotated[
-    list[str], typer.Argument(help="CSV, JSON lines or Parquet (plain, .gz, .zst), globs, or -.")
+    list[str],
+    typer.Argument(help="CSV, JSON lines or Parquet (plain, .gz, .zst), globs, -, or kafka://TOPIC."),
 ]
+Bootstrap = Annotated[str | None, typer.Option("--bootstrap", help="Kafka brokers, host:port,host:port.")]
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings file (TOML).")]
 State = Annotated[Path | None, typer.Option("--state", help="Folder of the state; made if absent.")]
 UserField = Annotated[str | None, typer.Option("--user-field", help="Column of the user.")]
@@ -44,7 +46,11 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def _fields(user: str | None, mark: str | None, time: str | None, unit: str | None) -> dict[str, str | None]:
+def _brokers(bootstrap: str | None) -> list[str] | None:
+    return bootstrap.split(",") if bootstrap else None
+
+
+def _fields(user: str | None, mark: str | None, time: str | None, unit: str | None) -> dict[str, Any]:
     return {
         "input.user_field": user,
         "input.mark_field": mark,
@@ -58,10 +64,18 @@ def run(
     inputs: Inputs,
     config: Config = None,
     state: State = None,
-    sink: Annotated[str, typer.Option("--sink", help="jsonl:FILE or none.")] = "none",
+    sink: Annotated[str, typer.Option("--sink", help="jsonl:FILE, kafka:TOPIC or none.")] = "none",
     dead_letters: Annotated[
-        Path | None, typer.Option("--dead-letters", help="File for refused records.")
+        str | None, typer.Option("--dead-letters", help="FILE or kafka:TOPIC for refused records.")
     ] = None,
+    bootstrap: Bootstrap = None,
+    group: Annotated[str | None, typer.Option("--group", help="Consumer group.")] = None,
+    on_gap: Annotated[
+        str | None, typer.Option("--on-gap", help="fail or skip, when a topic lost records unread.")
+    ] = None,
+    until_end: Annotated[
+        bool, typer.Option("--until-end", help="Topics: stop at what they hold at the start.")
+    ] = False,
     metrics_port: Annotated[int | None, typer.Option("--metrics-port", help="Serve /metrics there.")] = None,
     user_field: UserField = None,
     mark_field: MarkField = None,
@@ -70,12 +84,24 @@ def run(
 ) -> None:
     """Stream a log through the program: forecast, learn, publish; resumes from --state.
 
+    A topic is read as a member of a consumer group until SIGTERM; files until their end.
+
     Example: streamrec run events.csv --state runs/shop --sink jsonl:forecasts.jsonl
+
+    Example: streamrec run kafka://clicks --state runs/shop --sink kafka:forecasts
     """
-    from streamrec.verbs import running
+    from streamrec.verbs.opening import is_topic
 
     flags = _fields(user_field, mark_field, time_field, time_unit) | {"http.port": metrics_port}
-    running.run(inputs, config, flags, state, sink, dead_letters)
+    flags |= {"kafka.bootstrap": _brokers(bootstrap), "kafka.group": group, "kafka.on_gap": on_gap}
+    if any(map(is_topic, inputs)):
+        from streamrec.verbs import consuming
+
+        consuming.consume(inputs, config, flags, state, sink, dead_letters, until_end)
+    else:
+        from streamrec.verbs import running
+
+        running.run(inputs, config, flags, state, sink, dead_letters)
 
 
 @app.command()
@@ -195,6 +221,50 @@ def forecast(
     from streamrec.verbs import keeping
 
     keeping.forecast(state, user, at)
+
+
+@app.command()
+def judge(
+    forecasts: Annotated[
+        str, typer.Option("--forecasts", help="Forecasts as they were published: a file or kafka://TOPIC.")
+    ],
+    events: Annotated[
+        list[str], typer.Option("--events", help="What they are about: files, or kafka://TOPIC; may be repeated.")
+    ],
+    config: Config = None,
+    state: State = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures there.")] = None,
+    outcomes: Annotated[
+        Path | None, typer.Option("--outcomes", help="File for one JSON line per answered forecast.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Topics only: go on at the end of both, until SIGTERM.")
+    ] = False,
+    window_s: Annotated[
+        float, typer.Option("--window-s", help="Length of the windows, seconds of event time.")
+    ] = 86_400.0,
+    max_users: Annotated[
+        int, typer.Option("--max-users", help="Most users with an open forecast; beyond it the oldest expire.")
+    ] = 200_000,
+    max_waiting: Annotated[
+        int,
+        typer.Option("--max-waiting", help="Most events, and most forecasts, that wait for the other log."),
+    ] = 200_000,
+    metrics_port: Annotated[int | None, typer.Option("--metrics-port", help="Serve /metrics there.")] = None,
+    user_field: UserField = None,
+    mark_field: MarkField = None,
+    time_field: TimeField = None,
+    time_unit: TimeUnit = None,
+) -> None:
+    """Join issued forecasts with what happened, and score them as `evaluate` does; resumes from --state.
+
+    Example: streamrec judge --forecasts forecasts.jsonl --events events.csv --json verdict.json
+    """
+    from streamrec.verbs import judging
+
+    flags = _fields(user_field, mark_field, time_field, time_unit) | {"http.port": metrics_port}
+    asked = judging.Asked(forecasts, events, state, outcomes, follow, window_s, max_users, max_waiting)
+    judging.judge(asked, config, flags, json_file)
 
 
 @app.command()

@@ -81,7 +81,7 @@ class Transactional:
     ----------
     settings, state, codec, clock, observer : see `Plain`
     transactor : lane number -> a transactor of its own
-    outputs : transactor -> where the lane writes
+    outputs : lane number, transactor -> where the lane writes
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Transactional:
         settings: Settings,
         state: Path,
         transactor: Callable[[int], Transactor],
-        outputs: Callable[[Transactor], Outputs],
+        outputs: Callable[[int, Transactor], Outputs],
         codec: Codec,
         clock: Clock,
         observer: Observer,
@@ -115,7 +115,7 @@ class Transactional:
     def _restore(self, number: int, places: Sequence[Place], member: Member, transactor: Transactor) -> Lane:
         folder = folder_of(self.state, number, self.settings.kafka.lanes)
         name = name_of(folder)
-        lane = Lane(self.settings, self.outputs(transactor), clock_of=own_clock, number=number)
+        lane = Lane(self.settings, self.outputs(number, transactor), clock_of=own_clock, number=number)
 
         def make_writer(store: LaneStore, sync: Callable[[], object]) -> Writer:
             return TransactionWriter(store, sync, transactor, member, lambda: lane.positions, name)

@@ -35,7 +35,7 @@ def run(
     flags: Mapping[str, Any],
     state: Path | None,
     sink: str,
-    dead_letters: Path | None,
+    dead_letters: str | None,
 ) -> None:
     """Stream inputs through a lane and print the table at the end."""
     console = Console(stderr=True)
