@@ -229,7 +229,7 @@ def judge(
         str, typer.Option("--forecasts", help="Forecasts as they were published: a file or kafka://TOPIC.")
     ],
     events: Annotated[
-        list[str], typer.Option("--events", help="What they are about: files, or kafka://TOPIC; may be repeated.")
+        list[str], typer.Option("--events", help="What they are about, a file or kafka://TOPIC; repeatable.")
     ],
     config: Config = None,
     state: State = None,
@@ -244,7 +244,7 @@ def judge(
         float, typer.Option("--window-s", help="Length of the windows, seconds of event time.")
     ] = 86_400.0,
     max_users: Annotated[
-        int, typer.Option("--max-users", help="Most users with an open forecast; beyond it the oldest expire.")
+        int, typer.Option("--max-users", help="Most users with an open forecast; the oldest expire first.")
     ] = 200_000,
     max_waiting: Annotated[
         int,
