@@ -177,6 +177,15 @@ class HttpSettings(_Section):
     answer_s: float = Field(5.0, gt=0, description="Time that a query waits for the loop's answer.")
 
 
+class LogSettings(_Section):
+    """What is written to stderr while a log streams by."""
+
+    format: Literal["text", "json"] = Field("text", description="text for people; json: an object per line.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level written.")
+    users: Literal["hashed", "plain"] = Field("hashed", description="How a user is named in a line.")
+    repeats: int = Field(10, ge=1, description="Lines of one kind within 10 s; further ones are counted.")
+
+
 class KafkaSettings(_Section):
     """How a Kafka cluster is reached, and how the daemon behaves in its group."""
 
@@ -280,6 +289,7 @@ class Settings(_Section):
     models: ModelsSettings = ModelsSettings()
     forecast: ForecastSettings = ForecastSettings()
     http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
     kafka: KafkaSettings = KafkaSettings()
 
     def shaping(self) -> dict[str, Any]:

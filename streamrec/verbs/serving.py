@@ -12,11 +12,14 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from rich.console import Console
 
 from streamrec.cut import Cut
+from streamrec.diary import Diary
 from streamrec.event import Event, Record
 from streamrec.eventlog.base import Reject
 from streamrec.lane import Lane
+from streamrec.logs import logging_as
 from streamrec.processor import CutResult
 from streamrec.server import Server, status_of
+from streamrec.settings import Settings
 from streamrec.telemetry import LoopState, Telemetry
 
 
@@ -86,3 +89,18 @@ def serving(lane: Lane, console: Console) -> Iterator[Watch]:
         watch = Watch(lane, Telemetry(lane, registry), server)
         console.print(f"serving {server.start()}/metrics")
         yield watch
+
+
+@contextmanager
+def watching(settings: Settings, console: Console | None = None) -> Iterator[Diary]:
+    """An observer for the daemon while the block runs: log lines, and metrics and queries if a port is set.
+
+    Its `make_writer` makes the writers of checkpoints.
+
+    Raises
+    ------
+    ConfigError
+        If the address cannot be had.
+    """
+    with logging_as(settings.log) as lines:
+        yield Diary(lines)

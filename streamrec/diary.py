@@ -1,0 +1,84 @@
+"""What the daemon's observer writes into the log: state, lanes, rebalances, gaps, errors."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from streamrec.daemon.observer import Pause, State, Unobserved
+from streamrec.errors import FencedError, StreamrecError
+from streamrec.eventlog.base import Place
+from streamrec.lane import Lane, MakeWriter
+from streamrec.logs import Lines
+from streamrec.state.writer import ThreadWriter
+
+log = logging.getLogger(__name__)
+
+
+class Diary(Unobserved):
+    """An observer that writes log lines, and nothing per record or cut.
+
+    Parameters
+    ----------
+    lines : told now and then that time goes by, so that suppressed lines are said
+
+    Attributes
+    ----------
+    make_writer : makes the writers of checkpoints
+    """
+
+    def __init__(self, lines: Lines | None = None) -> None:
+        self.lines = lines
+        self.make_writer: MakeWriter = ThreadWriter
+
+    def entered(self, state: State) -> None:
+        """The loop is in this state now."""
+        level = logging.WARNING if state == "degraded" else logging.INFO
+        log.log(level, "loop is %s", state, extra={"state": state})
+
+    def opened(self, number: int, lane: Lane, seconds: float) -> None:
+        """A lane was opened and is ours."""
+        epoch = None if lane.store is None else lane.store.epoch
+        log.info("lane opened", extra={"lane": number, "epoch": epoch, "seconds": round(seconds, 3)})
+
+    def closed(self, number: int, kept: bool) -> None:
+        """A lane is not ours any more."""
+        log.info("lane closed", extra={"lane": number, "kept": kept})
+
+    def rebalanced(self, reason: Literal["assigned", "revoked", "lost"], places: Sequence[Place]) -> None:
+        """The group moved partitions."""
+        level = logging.WARNING if reason == "lost" else logging.INFO
+        named = " ".join(f"{topic}[{partition}]" for topic, partition in sorted(places))
+        log.log(level, "partitions %s", reason, extra={"reason": reason, "partitions": named})
+
+    def skipped(self, place: Place, n_records: int, cause: str) -> None:
+        """Records are gone from the log, and were skipped."""
+        where = {"topic": place[0], "partition": place[1]}
+        log.warning("gap skipped", extra={**where, "n_records": n_records, "cause": cause})
+
+    def paused(self, reason: Pause, on: bool) -> None:
+        """Reading is held back, or goes on."""
+        level = logging.WARNING if reason == "disk" and on else logging.INFO
+        log.log(level, "reading is held back" if on else "reading goes on", extra={"reason": reason})
+
+    def failed(self, api: str, error: StreamrecError) -> None:
+        """The broker or the disk refused something; the loop goes on."""
+        level = logging.ERROR if isinstance(error, FencedError) else logging.WARNING
+        extra: Mapping[str, Any] = {"api": api, "code": code_of(error)}
+        log.log(level, f"{api} failed: %s", error, extra=extra)
+
+    def between(self) -> None:
+        """Time goes by."""
+        if self.lines is not None:
+            self.lines.tick()
+
+
+def code_of(error: BaseException) -> str:
+    """Name of the class of what went wrong: the client library's, if it was one of its errors.
+
+    Examples
+    --------
+    >>> code_of(FencedError("lane 0: another owner"))
+    'FencedError'
+    """
+    cause = error.__cause__
+    return type(error if cause is None else cause).__name__
