@@ -25,6 +25,7 @@ from streamrec.errors import (
     StreamrecError,
     UnavailableError,
 )
+from streamrec.eventlog.passwords import password
 from streamrec.settings import KafkaSettings
 
 CLIENT_ID: Final = "streamrec"
@@ -63,22 +64,6 @@ _KINDS: Final[tuple[tuple[type[Exception], type[StreamrecError], str], ...]] = (
 )  # fmt: skip
 
 logging.getLogger("kafka").setLevel(logging.WARNING)
-
-
-def password(settings: KafkaSettings) -> str | None:
-    """The password of SASL, from the settings or from its file (without the line end).
-
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read.
-    """
-    if settings.sasl_password_file is None:
-        return None if settings.sasl_password is None else settings.sasl_password.get_secret_value()
-    try:
-        return settings.sasl_password_file.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"kafka.sasl_password_file {settings.sasl_password_file}: {error}") from None
 
 
 def milliseconds(seconds: float) -> int:

@@ -102,6 +102,12 @@ class _Cluster:
             end = self._consumer.end_offsets(asked, timeout_ms=self._timeout_ms)
         return {place: Bounds(first[at], end[at]) for place, at in zip(places, asked, strict=True)}
 
+    def positions(self, places: Sequence[Place]) -> dict[Place, int]:
+        """Where `poll` reads on."""
+        assigned = self._consumer._subscription.assignment  # `position` of the library makes requests
+        found = {place: assigned.get(TopicPartition(*place)) for place in places}
+        return {place: state.position.offset for place, state in found.items() if state and state.position}
+
     def close(self) -> None:
         """Give the connections back."""
         if self._closed:
