@@ -149,6 +149,10 @@ class Order:
         """Events that have no bin yet."""
         return sum(len(clock.held) for clock in self._clocks.values())
 
+    def open_users(self) -> list[str]:
+        """Users with a set that is not closed yet."""
+        return sorted(self._open)
+
     @property
     def n_open_marks(self) -> int:
         """Accepted events in sets that are not closed yet."""

@@ -1,0 +1,53 @@
+"""A warm host for all daemons of a worker, and a stage per test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from brokers import Cluster
+from daemons import Host
+from stage import Stage
+
+
+class Stages(Protocol):
+    """Makes the stage of a test."""
+
+    def __call__(self, partitions: int = 4, cluster: Cluster | None = None) -> Stage:
+        """On the shared broker, or on one of the test's own."""
+        ...
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """Warm, for the whole run."""
+    made = Host(tmp_path_factory.mktemp("host") / "host.log")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def stages(host: Host, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stages]:
+    """Stages of this test; their daemons are ended after it."""
+    made: list[Stage] = []
+
+    def make(partitions: int = 4, cluster: Cluster | None = None) -> Stage:
+        where: Cluster = cluster or request.getfixturevalue("broker")
+        names = [
+            where.topic(name, n) for name, n in (("events", partitions), ("forecasts", 2), ("letters", 1))
+        ]
+        folder = tmp_path / f"stage-{len(made)}"
+        folder.mkdir()
+        made.append(Stage(host, where, *names, partitions, folder))
+        return made[-1]
+
+    yield make
+    for stage in made:
+        for daemon in stage.daemons:
+            daemon.kill()
+
+
+@pytest.fixture
+def stage(stages: Stages) -> Stage:
+    """A topic of four partitions on the shared broker."""
+    return stages()
