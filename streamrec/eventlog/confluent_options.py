@@ -68,7 +68,7 @@ def library() -> Any:
     except ImportError as error:
         raise ConfigError(
             f"kafka.client = confluent: the package confluent-kafka is not installed ({error}); "
-            "install streamrec[confluent], or set kafka.client = kafka-python"
+            "install streamrec[fast], or set kafka.client = kafka-python"
         ) from None
 
 
