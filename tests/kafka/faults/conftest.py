@@ -33,9 +33,8 @@ def stages(host: Host, request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
 
     def make(partitions: int = 4, cluster: Cluster | None = None) -> Stage:
         where: Cluster = cluster or request.getfixturevalue("broker")
-        names = [
-            where.topic(name, n) for name, n in (("events", partitions), ("forecasts", 2), ("letters", 1))
-        ]
+        sizes = {"events": partitions, "forecasts": 2, "letters": 1}
+        names = [where.topic(name, n) for name, n in sizes.items()]
         folder = tmp_path / f"stage-{len(made)}"
         folder.mkdir()
         made.append(Stage(host, where, *names, partitions, folder))

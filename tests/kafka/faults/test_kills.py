@@ -1,0 +1,96 @@
+"""F1, F2, F3: a daemon that is killed anywhere, or stopped, goes on as if nothing had been."""
+
+import random
+import time
+from typing import Any
+
+import pytest
+from stage import Stage, events
+
+from streamrec.failpoints import FAILPOINTS
+
+FIXED = {"cut.mode": "fixed", "cut.cut_events": 64}
+MODES: dict[str, dict[str, Any]] = {"live": {}, "fixed": FIXED}
+KILLS = 8
+
+
+def run_to_the_end(stage: Stage) -> None:
+    """A member that nobody disturbs any more; it ends by itself."""
+    last = stage.daemon("last", args=["--until-end"], kafka__group_instance_id="one")
+    assert last.ended(60) == 0, last.said()[-3000:]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_f1_killed_at_random_moments(stage: Stage, mode: str) -> None:
+    stage.settings |= MODES[mode]
+    stage.produce(events(6000))
+    draw = random.Random(mode)
+    for kill in range(KILLS):
+        member = stage.daemon(f"a{kill}", kafka__group_instance_id="one")
+        stage.wait_until_kept(300 * (kill + 1))
+        time.sleep(draw.random() * 0.3)
+        member.kill()
+    run_to_the_end(stage)
+    stage.check()
+    if mode == "fixed":
+        assert stage.learned() == stage.undisturbed()
+
+
+def test_f3_sigterm_keeps_everything_and_ends_within_ten_seconds(stage: Stage) -> None:
+    stage.produce(events(3000))
+    member = stage.daemon("a")
+    stage.wait_until_kept(500)
+    began = time.monotonic()
+    member.terminate()
+    assert member.ended(10) == 0, member.said()[-3000:]
+    assert time.monotonic() - began < 10
+    before = stage.forecasts_seen()
+    stage.daemon("b")
+    stage.wait_until_applied()
+    stage.end()
+    stage.check()
+    assert max(stage.forecasts_seen().values()) == 1 and before  # nothing was done twice
+
+
+def test_f3_a_member_that_left_is_replaced_at_once(stage: Stage) -> None:
+    stage.produce(events(2000))
+    first = stage.daemon("a")
+    stage.wait_until_kept(200)
+    stage.daemon("b")
+    time.sleep(1.0)
+    first.terminate()
+    assert first.ended(10) == 0
+    stage.produce(events(500, seed=1, start=1.8e9))
+    stage.wait_until_applied(20)
+    stage.end()
+    stage.check()
+
+
+def test_f3_a_second_signal_ends_it_at_once(stage: Stage) -> None:
+    stage.produce(events(3000))
+    member = stage.daemon("a")
+    stage.wait_until_kept(300)
+    member.terminate()
+    member.terminate()
+    assert member.ended(10) in (0, 130, -15)
+    run_to_the_end(stage)
+    stage.check()
+
+
+LIVE_POINTS = sorted(
+    set(FAILPOINTS) - {"before_prepare", "after_prepare", "after_transaction_end", "in_restore"}
+)
+
+
+@pytest.mark.parametrize("name", LIVE_POINTS)
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_f2_killed_at_every_step(stage: Stage, name: str, n: int) -> None:
+    stage.settings |= {"checkpoint.every_events": 100, "checkpoint.generation_every": 1}
+    stage.produce(events(1500))
+    env = {"STREAMREC_FAILPOINT": f"{name}:{n}"}
+    member = stage.daemon("a", env=env, args=["--until-end"], kafka__group_instance_id="one")
+    code = member.ended(60)
+    once = name in {"in_revoke", "after_revoke"}  # happens once in a member's life
+    assert code == (0 if once and n > 1 else -9), f"{name}:{n} ended with {code}\n{member.said()[-2000:]}"
+    run_to_the_end(stage)
+    stage.check()
