@@ -13,10 +13,11 @@ from streamrec import failpoints
 from streamrec.errors import CorruptStateError, DiskError, FencedError, InvariantError, StateError
 from streamrec.state import generations, stripes
 from streamrec.state.columns import Column
-from streamrec.state.lanefile import LaneFile
+from streamrec.state.lanefile import PREPARED, Key, LaneFile
 from streamrec.state.reading import inspect, read_lane
 from streamrec.state.snapshot import Component, Part, Snapshot, Table
 from streamrec.state.store import LaneStore
+from streamrec.state.undo import put_back, recorded
 
 
 def counts(number: int) -> bool:
@@ -132,6 +133,41 @@ def test_an_undone_first_save_leaves_nothing_to_load(tmp_path: Path) -> None:
         assert store.load() is None
     with LaneStore.open(tmp_path) as store:
         assert store.load() is None
+
+
+def test_a_component_or_a_column_that_went_with_an_undone_save_is_back(tmp_path: Path) -> None:
+    saved_lane(tmp_path, 3)
+    with LaneStore.open(tmp_path) as store:
+        for undone in range(2):
+            snapshot = at(4).snapshot()
+            table = snapshot.components["arena"].tables["rows"]
+            table.spec = {name: column for name, column in table.spec.items() if name != "m.h"}
+            if undone:
+                del snapshot.components["counts"]
+            store.save(snapshot, prepared=True)
+            loaded = store.load()
+            assert loaded is not None and ("counts" in loaded.components) != undone
+            assert "m.h" not in loaded.components["arena"].tables["rows"].spec
+            store.undo()
+            assert restored(store).digest() == at(3).digest()
+
+
+def test_of_a_chunk_that_changes_twice_in_one_save_the_first_state_is_kept(tmp_path: Path) -> None:
+    one, two, new = Key("blob", "one"), Key("blob", "two"), Key("blob", "new")
+    with closing(LaneFile(tmp_path / "lane.sqlite", "rwc")) as file:
+        file.begin()
+        file.put(one, b"1")
+        file.put(two, b"2")
+        file.set_head(file.head())
+        head, stood = file.head(), dict(file.manifest)
+        with recorded(file):
+            for key in (one, new, two):
+                file.put(key, b"x")
+                file.put(key, b"y")
+                file.delete([key])
+            file.put(two, b"z")
+        assert put_back(file, {"saves": 5, PREPARED: head}) == {**head, "saves": 5}
+        assert file.manifest == stood and file.get(one) == b"1" and file.get(two) == b"2"
 
 
 def test_what_waits_is_dropped_with_the_save_it_goes_on_from(tmp_path: Path) -> None:

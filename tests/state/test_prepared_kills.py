@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from lane_toys import at, restored
 
 from streamrec import failpoints
@@ -169,7 +169,7 @@ class PreparedLane(RuleBasedStateMachine):
         self.open: State | None = None
         self.history = {0: State()}
         self.store = LaneStore.open(self.folder, generation_every=3)
-        self.live = State()
+        self.live = State(y={}, extra=0)
 
     def teardown(self) -> None:
         self.store.close()
@@ -196,30 +196,32 @@ class PreparedLane(RuleBasedStateMachine):
             if not prepared:
                 self.now_counts()
 
+    @precondition(lambda self: self.open is not None)
     @rule(refused=OFTEN_NOT)
     def confirm(self, refused: bool) -> None:
-        if self.open is None:
-            with pytest.raises(InvariantError):
-                self.store.confirm()
-        elif refused:
+        if refused:
             with pytest.raises(DiskError):
                 self.refused(self.store.confirm)
         else:
             self.store.confirm()
             self.now_counts()
 
+    @precondition(lambda self: self.open is not None)
     @rule(refused=OFTEN_NOT)
     def undo(self, refused: bool) -> None:
-        if self.open is None:
-            with pytest.raises(InvariantError):
-                self.store.undo()
-        elif refused:
+        if refused:
             with pytest.raises(DiskError):
                 self.refused(self.store.undo)
         else:
             self.store.undo()
             self.open = None
             self.restart(self.live.y is not None, self.live.extra is not None)
+
+    @precondition(lambda self: self.open is None)
+    @rule(cells=ROWS, committed=st.booleans())
+    def transaction(self, cells: dict[int, str | None], committed: bool) -> None:
+        self.save(cells, True, False)
+        (self.confirm if committed else self.undo)(False)
 
     @rule(does_count=st.booleans(), with_y=st.booleans(), with_extra=st.booleans(), skip=st.integers(0, 2))
     def kill(self, does_count: bool, with_y: bool, with_extra: bool, skip: int) -> None:
@@ -274,5 +276,5 @@ class PreparedLane(RuleBasedStateMachine):
         self.live = replace(self.counted, y=y, extra=extra)
 
 
-PreparedLane.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+PreparedLane.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestAnySequenceOfSavesAndDecisionsEqualsAPlainValue = PreparedLane.TestCase
