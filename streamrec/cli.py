@@ -5,6 +5,7 @@ ends in one clear line and its exit code.
 """
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +35,22 @@ MarkField = Annotated[
     str | None, typer.Option("--mark-field", help="Column(s) of the mark, joined by a comma.")
 ]
 TimeField = Annotated[str | None, typer.Option("--time-field", help="Column of the time.")]
+Speed = Annotated[float, typer.Option("--speed", help="Seconds of event time per second; 0: no wait.")]
+Rate = Annotated[float, typer.Option("--rate", help="Most messages per second; 0: no limit.")]
+Partitions = Annotated[
+    int | None, typer.Option("--partitions", min=1, help="Of the topic; if it exists it has to have these.")
+]
+Id = Annotated[
+    str | None, typer.Option("--id", help="Names what is sent, to go on with it; made from the inputs.")
+]
 TimeUnit = Annotated[str | None, typer.Option("--time-unit", help="s, ms, us or ns; default s.")]
+
+
+class Bad(StrEnum):
+    """What a replay does with lines that are no events."""
+
+    keep = "keep"
+    drop = "drop"
 
 
 def main() -> None:
@@ -141,21 +157,91 @@ def evaluate(
 
 
 @app.command()
+def replay(
+    inputs: Inputs,
+    to: Annotated[str, typer.Option("--to", help="kafka://TOPIC; made if absent, without a retention.")],
+    speed: Speed = 0.0,
+    rate: Rate = 0.0,
+    partitions: Partitions = None,
+    bad: Annotated[
+        Bad, typer.Option("--bad", help="Lines that are no events: keep sends them as they are.")
+    ] = Bad.keep,
+    id: Id = None,
+    config: Config = None,
+    user_field: UserField = None,
+    mark_field: MarkField = None,
+    time_field: TimeField = None,
+    time_unit: TimeUnit = None,
+) -> None:
+    """Send a log to a topic, keyed by user and stamped with event time; every line once, whatever happens.
+
+    The same command goes on where an earlier one was stopped or killed: the position is kept by the broker,
+    in the transactions of the messages themselves.
+
+    Example: streamrec replay events.csv --to kafka://events --speed 60
+    """
+    from streamrec.verbs import producing
+
+    flags = _fields(user_field, mark_field, time_field, time_unit)
+    route = producing.Route(to, partitions, id, speed, rate)
+    producing.replay(inputs, route, config, flags, keep_bad=bad is Bad.keep)
+
+
+@app.command()
 def simulate(
     process: Annotated[str, typer.Argument(help="hawkes, poisson, gamma-poisson, renewal or sessions.")],
     events: Annotated[int, typer.Option("--events", min=1)] = 10_000,
     users: Annotated[int, typer.Option("--users", min=1)] = 500,
     marks: Annotated[int, typer.Option("--marks", min=1)] = 20,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.")] = Path("events.csv"),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write: JSON lines by its name, else CSV; events.csv."),
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="kafka://TOPIC to send to, in place of a file.")
+    ] = None,
+    poison: Annotated[
+        float, typer.Option("--poison", help="Records of every bad kind, as a share of the events.")
+    ] = 0.0,
+    duplicates: Annotated[
+        float, typer.Option("--duplicates", help="Share of the events that come twice, with the same id.")
+    ] = 0.0,
+    late: Annotated[float, typer.Option("--late", help="Share of the events that come too late.")] = 0.0,
+    lateness: Annotated[
+        float, typer.Option("--lateness", help="Seconds of order.lateness_s for which they are too late.")
+    ] = 0.0,
+    shuffle: Annotated[
+        int, typer.Option("--shuffle", help="Places by which events are displaced, less than.")
+    ] = 0,
+    large: Annotated[
+        bool, typer.Option("--large", help="Poison of 1 and 10 MiB too; the topic has to allow it.")
+    ] = False,
+    speed: Speed = 0.0,
+    rate: Rate = 0.0,
+    partitions: Partitions = None,
+    id: Id = None,
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was planted as JSON.")] = False,
 ) -> None:
-    """Write a stream whose truth is known, with the score that the truth gets.
+    """Write a stream whose truth is known, with the score that the truth gets; or send it to a topic.
+
+    CSV has the truth's own figures in every line. JSON lines and topics have ids and may have faults, whose
+    exact numbers are printed.
 
     Example: streamrec simulate hawkes --events 20000 --users 500 --marks 20 --seed 1 -o hawkes.csv
     """
-    from streamrec.verbs import making
+    from streamrec.produce.faults import Faults
+    from streamrec.verbs import producing
 
-    making.simulate_file(process, events, users, marks, seed, output)
+    producing.simulate(
+        producing.Recipe(process, events, users, marks, seed),
+        Faults(poison, duplicates, late, lateness, shuffle, large),
+        output,
+        None if to is None else producing.Route(to, partitions, id, speed, rate),
+        config,
+        as_json,
+    )
 
 
 @app.command()

@@ -3,7 +3,8 @@
     Feed ──Line──► wait until due ──► batch ──(full, old, or nothing due)──► Shipper.ship
 
 A batch is closed by its number of lines, its bytes or its age; while the next line is not due yet, what is
-in hand goes out first, so that a paced replay is seen in time. Between any two lines it can be stopped.
+in hand goes out first, so that a paced replay is seen in time. It can be stopped while it waits and after
+each batch.
 """
 
 from collections.abc import Callable
@@ -79,7 +80,7 @@ class Sending:
     Parameters
     ----------
     feed, shipper, pacer, clock : see there
-    stopped : asked between any two lines
+    stopped : asked while waiting and after each batch
     seen : told every position that became visible
     limits : of a batch
     """
@@ -136,7 +137,7 @@ class Sending:
         return begun
 
     def _take(self, line: Line) -> bool:
-        """Wait until a line is due and put it into the batch; False if stopped before."""
+        """Wait until a line is due and put it into the batch; False if it was stopped in the meantime."""
         message = line.message
         if message is not None:
             while (wait := self._pacer.wait(line.time)) > 0:
@@ -152,6 +153,7 @@ class Sending:
         self._at = self._at.after(line.raw, line.stamp_ms)
         if len(self._batch) >= self._limits.lines or self._size >= self._limits.bytes:
             self._ship()
+            return not self._stopped()
         return True
 
     def _ship_old(self, wait: float) -> None:

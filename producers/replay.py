@@ -1,0 +1,13 @@
+"""A historical log to a topic: `python producers/replay.py events.csv --to kafka://events`.
+
+Settings come from the environment (STREAMREC_KAFKA__BOOTSTRAP, ...) or a file (-c). The first SIGINT or
+SIGTERM ends with what is in hand, and the same command goes on from there. Options: `--help`.
+"""
+
+import sys
+
+from streamrec.cli import main
+
+if __name__ == "__main__":
+    sys.argv.insert(1, "replay")
+    main()
