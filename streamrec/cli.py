@@ -29,6 +29,9 @@ Inputs = Annotated[
 ]
 Bootstrap = Annotated[str | None, typer.Option("--bootstrap", help="Kafka brokers, host:port,host:port.")]
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings file (TOML).")]
+Against = Annotated[
+    list[str], typer.Option("--against", help="The log that it was made from: files, or kafka://TOPIC.")
+]
 State = Annotated[Path | None, typer.Option("--state", help="Folder of the state; made if absent.")]
 UserField = Annotated[str | None, typer.Option("--user-field", help="Column of the user.")]
 MarkField = Annotated[
@@ -137,12 +140,15 @@ def evaluate(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures there.")] = None,
     state: State = None,
+    bootstrap: Bootstrap = None,
     user_field: UserField = None,
     mark_field: MarkField = None,
     time_field: TimeField = None,
     time_unit: TimeUnit = None,
 ) -> None:
     """Score every forecast of one pass over a log, beside every model and every naive rule.
+
+    A topic is read up to what it holds at the start, its partitions in turns.
 
     Example: streamrec evaluate events.csv --warmup 100 --json figures.json
     """
@@ -152,6 +158,7 @@ def evaluate(
         "models.enabled": models.split(",") if models else None,
         "order.ties": ties,
         "forecast.universe": universe,
+        "kafka.bootstrap": _brokers(bootstrap),
     }
     scoring.evaluate_files(inputs, config, flags, warmup, max_events, json_file, state)
 
@@ -248,6 +255,7 @@ def simulate(
 def validate(
     inputs: Annotated[list[str] | None, typer.Argument(help="Logs to look at.")] = None,
     config: Config = None,
+    bootstrap: Bootstrap = None,
     user_field: UserField = None,
     mark_field: MarkField = None,
     time_field: TimeField = None,
@@ -261,6 +269,7 @@ def validate(
     from streamrec.verbs import making
 
     flags = _fields(user_field, mark_field, time_field, time_unit)
+    flags["kafka.bootstrap"] = _brokers(bootstrap)
     making.validate(inputs or [], config, flags, print_config)
 
 
@@ -278,8 +287,9 @@ def inspect(state: Annotated[Path, typer.Argument(help="Folder of the state.")])
 @app.command()
 def verify(
     state: Annotated[Path, typer.Argument(help="Folder of the state.")],
-    against: Annotated[list[str], typer.Option("--against", help="The log that it was made from.")],
+    against: Against,
     config: Config = None,
+    bootstrap: Bootstrap = None,
     user_field: UserField = None,
     mark_field: MarkField = None,
     time_field: TimeField = None,
@@ -288,10 +298,14 @@ def verify(
     """Replay the journal against the log and compare digests, bit for bit.
 
     Example: streamrec verify runs/shop --against events.csv
+
+    Example: streamrec verify runs/shop --against kafka://clicks
     """
     from streamrec.verbs import keeping
 
-    keeping.verify(state, against, config, _fields(user_field, mark_field, time_field, time_unit))
+    flags = _fields(user_field, mark_field, time_field, time_unit)
+    flags["kafka.bootstrap"] = _brokers(bootstrap)
+    keeping.verify(state, against, config, flags)
 
 
 @app.command()

@@ -1,16 +1,24 @@
 """Doing again what a journal says was done: the same records in the same cuts give the same bits.
 
+    journal ─► ranges of records ─► finder ─► records ─► the same cuts ─► lane
+
 The journal names its records by place and offset, so that a log which has grown since, or whose files are now
-given in another order, still gives the same cuts: where its next record is not the wanted one, it is sought.
+given in another order, still gives the same cuts.
+
+LogFinder     files: where the next record is not the wanted one, it is sought
+TopicFinder   topics: partitions are read side by side, whatever the order in which a live run took turns
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 from streamrec.cut import Read
-from streamrec.entries import CutEntry, Entry
-from streamrec.errors import InvariantError, StateError
+from streamrec.entries import CutEntry, Entry, Rewound
+from streamrec.errors import InvariantError, OutOfRangeError, StateError
 from streamrec.event import Event, Record
-from streamrec.eventlog.base import Place, Reject
+from streamrec.eventlog.base import Codec, Place, Reject
+from streamrec.eventlog.clients import Bounds, Reader
+from streamrec.eventlog.shelves import Shelves
 from streamrec.journal import Position
 from streamrec.lane import Lane
 from streamrec.stream import Log
@@ -23,18 +31,26 @@ BEYOND = 2**62
 POLL = 2000
 
 
-class Finder:
+class Finder(Protocol):
+    """Gives the decoded records of ranges that a journal names."""
+
+    def pairs(self, reads: Sequence[Read]) -> Iterator[Pair]:
+        """Records of the ranges, in their order; StateError if one is not there."""
+        ...
+
+
+class LogFinder:
     """Gives the records of any ranges of a log; quick for ranges in the order of the log.
 
     Parameters
     ----------
     log : that can be sought
-    places : all places of the log that will be asked for
+    entries : whose ranges will be asked for
     """
 
-    def __init__(self, log: Log, places: Sequence[Place]) -> None:
+    def __init__(self, log: Log, entries: Sequence[tuple[Position, Entry]]) -> None:
         self.log = log
-        self._next: dict[Place, int] = dict.fromkeys(places, 0)
+        self._next: dict[Place, int] = dict.fromkeys(sorted(ranges_of(entries)), 0)
         self._ready: list[Pair] = []
         self._at = 0
         self.log.seek({})
@@ -83,8 +99,103 @@ class Finder:
         self._ready, self._at = [], 0
 
 
-def replay_cuts(lane: Lane, log: Log, entries: Sequence[tuple[Position, Entry]]) -> int:
-    """Apply journalled cuts to a fresh lane.
+class TopicFinder:
+    """Gives the records of ranges that rise within every partition, as those of a journal do.
+
+    Parameters
+    ----------
+    reader : of the cluster; nobody else may use it meanwhile
+    codec : decodes records
+    entries : whose ranges will be asked for
+    patience_s : longest wait for a record
+
+    Raises
+    ------
+    StateError
+        If the topics cannot hold all records that were read: some are gone, or another log came in between.
+    BrokerError
+        If the cluster does not answer, or a topic is not there.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        codec: Codec,
+        entries: Sequence[tuple[Position, Entry]],
+        patience_s: float = 30.0,
+    ) -> None:
+        self.codec = codec
+        _refuse_rewound(entries)
+        ranges = ranges_of(entries)
+        refuse_lost(ranges, reader.bounds(sorted(ranges)))
+        self.shelves = Shelves(reader, ranges, patience_s)
+
+    def pairs(self, reads: Sequence[Read]) -> Iterator[Pair]:
+        """Records of the ranges, in their order; gaps between them are as they were.
+
+        Raises
+        ------
+        StateError
+            If the last record of a range, which was there when it was read, is gone.
+        UnavailableError
+            If the cluster stays silent.
+        """
+        for topic, partition, first, last in reads:
+            try:
+                records = self.shelves.below((topic, partition), last)
+            except OutOfRangeError as error:
+                raise _gone(topic, partition, first, last) from error
+            if not records or records[-1].offset != last - 1:
+                raise _gone(topic, partition, first, last)
+            mine = [record for record in records if record.offset >= first]
+            yield from zip(mine, self.codec.decode_many(mine), strict=True)
+
+
+def ranges_of(entries: Sequence[tuple[Position, Entry]]) -> dict[Place, tuple[int, int]]:
+    """First and next offset of all that cuts read, per place.
+
+    Examples
+    --------
+    >>> cuts = [CutEntry((("clicks", 0, 4, 9),), 1, 0, False), CutEntry((("clicks", 0, 9, 12),), 1, 1, False)]
+    >>> ranges_of([(Position(1, i), cut) for i, cut in enumerate(cuts)])
+    {('clicks', 0): (4, 12)}
+    """
+    ranges: dict[Place, tuple[int, int]] = {}
+    for _, entry in entries:
+        if isinstance(entry, CutEntry):
+            for topic, partition, first, last in entry.reads:
+                begin, end = ranges.get((topic, partition), (first, last))
+                ranges[topic, partition] = min(begin, first), max(end, last)
+    return ranges
+
+
+def refuse_lost(ranges: Mapping[Place, tuple[int, int]], bounds: Mapping[Place, Bounds]) -> None:
+    """Make sure that a log reaches over ranges.
+
+    Raises
+    ------
+    StateError
+        Naming every partition of which something is gone.
+
+    Examples
+    --------
+    >>> refuse_lost({("clicks", 0): (0, 40)}, {("clicks", 0): Bounds(0, 50)})
+    """
+    told = [
+        f"{topic}[{partition}]: offsets {first} to {end - 1} were read, the topic holds "
+        f"{bounds[topic, partition].first} to {bounds[topic, partition].end - 1}"
+        for (topic, partition), (first, end) in sorted(ranges.items())
+        if first < bounds[topic, partition].first or end > bounds[topic, partition].end
+    ]
+    if told:
+        raise StateError(
+            f"{'; '.join(told)}: records are gone (retention, or another topic); a topic that is to be "
+            "replayed needs retention.ms=-1"
+        )
+
+
+def replay_cuts(lane: Lane, finder: Finder, entries: Sequence[tuple[Position, Entry]]) -> int:
+    """Apply journalled cuts to a fresh lane, and what happened between them.
 
     Returns
     -------
@@ -97,14 +208,12 @@ def replay_cuts(lane: Lane, log: Log, entries: Sequence[tuple[Position, Entry]])
         If the journal holds an entry that a log cannot bring about again, or the log is not the one that
         the journal is about.
     """
-    cuts = [entry for _, entry in entries if isinstance(entry, CutEntry)]
-    finder = Finder(log, sorted({(topic, part) for cut in cuts for topic, part, _, _ in cut.reads}))
     for position, entry in entries:
         if isinstance(entry, CutEntry):
             _again(lane, entry, finder)
         else:
             _turn(lane, position, entry)
-    return len(cuts)
+    return sum(isinstance(entry, CutEntry) for _, entry in entries)
 
 
 def _again(lane: Lane, entry: CutEntry, finder: Finder) -> None:
@@ -125,3 +234,22 @@ def _turn(lane: Lane, position: Position, entry: Entry) -> None:
         lane.turn(entry)
     except (InvariantError, StateError) as error:
         raise StateError(f"journal at {position}: {error}") from error
+
+
+def _refuse_rewound(entries: Sequence[tuple[Position, Entry]]) -> None:
+    """What was read of a log before it was made anew, or lost its end, is in no log any more."""
+    for position, entry in entries:
+        if isinstance(entry, Rewound):
+            what = "was made anew" if entry.cause == "recreated" else "lost its end"
+            raise StateError(
+                f"{entry.topic}[{entry.partition}]: not comparable since epoch {position.epoch} of the "
+                f"journal, byte {position.offset}: the topic {what} after its records below {entry.next} "
+                "had been read, and those cannot be had again"
+            )
+
+
+def _gone(topic: str, partition: int, first: int, last: int) -> StateError:
+    return StateError(
+        f"{topic}[{partition}]: records {first} to {last - 1} were read, the journal says, but not all of "
+        "them are there (compaction, retention or another topic); it cannot be replayed any more"
+    )

@@ -28,6 +28,20 @@ class Log(Protocol):
     def close(self) -> None: ...
 
 
+def read_all(log: Log, max_records: int | None = None, poll: int = 10_000) -> Iterator[list[Record]]:
+    """Records from where a finite log stands, in polls that gave some, up to its end or `max_records`."""
+    left = float("inf") if max_records is None else max_records
+    while left > 0:
+        records = log.poll(int(min(poll, left)))
+        left -= len(records)
+        if records:
+            yield records
+        elif log.at_end():
+            return
+        else:
+            time.sleep(PAUSE_S)
+
+
 class Coded:
     """A source and the codec of its records, as one log.
 

@@ -2,6 +2,7 @@
 
     learned     sha256 over all components by name: tables in canonical order, scalars by name
     position    sha256 over named bytes (offsets, bins, journal)
+    global      sha256 over the digests of all lanes, in order of their numbers
 
 Canonical order: a table with names (arena, vocabulary) by raw name, free rows left out; any other by
 row, without the rows behind the last one that differs from the fill values. So neither the
@@ -63,6 +64,19 @@ def position_digest(position: Mapping[str, bytes]) -> str:
     for name in sorted(position):
         _feed(digest, name, np.frombuffer(position[name], np.uint8))
     return digest.hexdigest()
+
+
+def global_digest(lanes: Mapping[int, str]) -> str:
+    """sha256, in hex, over the digests of lanes by number; a state of one lane has that lane's digest.
+
+    Examples
+    --------
+    >>> global_digest({0: "ab"}), global_digest({1: "b", 0: "a"}) == global_digest({0: "a", 1: "b"})
+    ('ab', True)
+    """
+    if len(lanes) == 1:
+        return next(iter(lanes.values()))
+    return position_digest({f"lane-{number:04d}": bytes(lanes[number], "ascii") for number in lanes})
 
 
 def used_rows(table: Columns) -> int:

@@ -15,7 +15,8 @@ from streamrec.event import Event
 from streamrec.eventlog.datasets import get_dataset, list_datasets
 from streamrec.settings import load_settings
 from streamrec.simulate import Simulation, hour_scale_processes, simulate
-from streamrec.verbs.opening import source_of
+from streamrec.stream import read_all
+from streamrec.verbs.opening import log_of
 
 CHECKED = 100_000
 COLUMNS = ("user", "mark", "time", "oracle_log_density", "oracle_log_p_mark", "oracle_cumulative_hazard")
@@ -57,10 +58,10 @@ def validate(
         print("settings: ok")
     if not inputs:
         return
-    source = source_of(inputs, settings.input)
+    source, _ = log_of(inputs, settings)
     reasons: Counter[str] = Counter()
     first: Event | None = None
-    while records := source.poll(min(10_000, CHECKED - sum(reasons.values()))):
+    for records in read_all(source, CHECKED):
         for read in source.decode_many(records):
             reasons["ok" if isinstance(read, Event) else read.reason] += 1
             first = first or (read if isinstance(read, Event) else None)

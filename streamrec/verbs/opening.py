@@ -1,17 +1,23 @@
 """What several verbs begin with: the source, the outputs, a lane as it was left."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from streamrec.daemon.layout import layout_of
 from streamrec.errors import ConfigError
 from streamrec.eventlog.base import Sink
+from streamrec.eventlog.codec import JsonCodec
 from streamrec.eventlog.fields import FieldNames
 from streamrec.eventlog.files import FileSource, open_files
 from streamrec.eventlog.sinks import DeadLetters, JsonLinesSink
-from streamrec.lane import Lane
+from streamrec.eventlog.topics import TopicLog, connect
+from streamrec.lane import LAYOUT, Lane
 from streamrec.outputs import Outputs
-from streamrec.settings import InputSettings, load_settings
+from streamrec.places import one_clock, own_clock
+from streamrec.settings import InputSettings, Settings, load_settings
 from streamrec.state.reading import read_lane
+from streamrec.state.snapshot import Snapshot
 
 KAFKA = "kafka://"
 
@@ -22,6 +28,29 @@ def source_of(inputs: Sequence[str], settings: InputSettings) -> FileSource:
     if topics:
         raise ConfigError(f"{topics[0]}: a topic is not read here; give files, globs or -")
     return open_files(inputs, field_names(settings))
+
+
+def log_of(inputs: Sequence[str], settings: Settings) -> tuple[FileSource | TopicLog, bytes]:
+    """Inputs as one finite log, topics up to what they hold now, and the layout to be kept with a lane of it.
+
+    Raises
+    ------
+    ConfigError
+        If a file is not there, or files and topics are mixed.
+    BrokerError
+        If a topic is not there, or the cluster does not answer.
+    """
+    topics = topics_of(inputs)
+    if not topics:
+        return source_of(inputs, settings.input), b""
+    reader = connect(settings.kafka).reader()
+    try:
+        layout = layout_of(1, reader.places(topics), reader.topic_ids(topics)).to_bytes()
+        codec = JsonCodec(field_names(settings.input))
+        return TopicLog(reader, topics, codec, settings.kafka.request_timeout_s), layout
+    except BaseException:
+        reader.close()
+        raise
 
 
 def field_names(settings: InputSettings) -> FieldNames:
@@ -80,7 +109,24 @@ def kept_lane(folder: Path) -> Lane:
     StateError
         If the folder holds no state, or one of another version.
     """
-    head, loaded = read_lane(folder)
-    lane = Lane(load_settings(None, head["settings"], {}), Outputs(), n_universe=1)
+    return lane_of_checkpoint(*read_lane(folder))
+
+
+def lane_of_checkpoint(head: Mapping[str, Any], loaded: Snapshot, number: int = 0) -> Lane:
+    """A lane, to look at, as a checkpoint holds it; `number` as `Lane`, `layout` as it was kept."""
+    layout = loaded.blobs.get(LAYOUT, b"")
+    lane = Lane(load_settings(None, head["settings"], {}), Outputs(), 1, clock_for(layout), number)
     lane.look(loaded)
+    lane.layout = layout
     return lane
+
+
+def clock_for(layout: bytes) -> Callable[[str], str]:
+    """Whose clock a topic moves in a lane: the daemon keeps a layout with it, and gives every topic its own.
+
+    Examples
+    --------
+    >>> clock_for(b"")("a.csv"), clock_for(b"kept")("clicks")
+    ('', 'clicks')
+    """
+    return own_clock if layout else one_clock

@@ -11,13 +11,12 @@ from rich.console import Console
 from streamrec.errors import DiskError
 from streamrec.evaluate import evaluate
 from streamrec.event import Event
-from streamrec.eventlog.files import FileSource
 from streamrec.lane import Lane
 from streamrec.outputs import Outputs
 from streamrec.report import Display, score_table
 from streamrec.settings import Settings, load_settings
-from streamrec.stream import Events
-from streamrec.verbs.opening import source_of
+from streamrec.stream import Events, Log, read_all
+from streamrec.verbs.opening import clock_for, log_of
 
 
 def evaluate_files(
@@ -51,9 +50,10 @@ def figures_of(
     console: Console,
 ) -> dict[str, Any]:
     """All figures of one evaluation."""
-    source = source_of(inputs, settings.input)
+    source, layout = log_of(inputs, settings)
     known = settings.forecast.universe == "known"
-    lane = Lane(settings, Outputs(), count_marks(source) if known else 0)
+    lane = Lane(settings, Outputs(), count_marks(source) if known else 0, clock_for(layout))
+    lane.layout = layout
     events = Events(source, max_events, settings.cut.poll_events)
     with Display(lane, events.count(), console) as display:
         figures = evaluate(events, lane, warmup, state, display.update)
@@ -67,11 +67,11 @@ def figures_of(
     }
 
 
-def count_marks(source: FileSource) -> int:
+def count_marks(source: Log) -> int:
     """Distinct marks of a whole log."""
     source.seek({})
     marks: set[str] = set()
-    while records := source.poll(10_000):
+    for records in read_all(source):
         marks.update(e.mark for e in source.decode_many(records) if isinstance(e, Event))
     return len(marks)
 
