@@ -19,3 +19,16 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"real logs are absent: no folder {DATA.name} beside the checkout's parent")
     return DATA
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name every test that was left out because no broker of this machine could serve it, and why."""
+    left_out = [
+        (report.nodeid, report.longrepr[2].removeprefix("Skipped: "))
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple) and "no broker with" in report.longrepr[2]
+    ]
+    if left_out:
+        terminalreporter.section("not run: no broker that serves them")
+        for name, reason in left_out:
+            terminalreporter.line(f"{name}: {reason}")

@@ -339,7 +339,7 @@ class Proxy:
             if isinstance(rule.effect, Refuse | Lie):
                 answer = wire.answer_of(Api(head.api), head.version, frame)
                 wire.blame(Api(head.api), answer, rule.effect.error)
-                frame = wire.written(head.version, answer)
+                frame = wire.written(answer)
             elif isinstance(rule.effect, Starve):
                 frame = self._starved(rule.effect, head.version, frame)
         return frame
@@ -355,7 +355,7 @@ class Proxy:
         taken, left = wire.take_records(answer, topic, effect.partition)
         if taken and not left:
             time.sleep(STARVED_PAUSE_S)
-        return wire.written(version, answer) if taken else frame
+        return wire.written(answer) if taken else frame
 
     def _rule(self, effect: Effect, apis: tuple[Api, ...], times: int | None, client: str) -> Rule:
         rule = Rule(effect, frozenset(apis), times, client)

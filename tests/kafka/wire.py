@@ -64,20 +64,21 @@ def correlation_of(frame: bytes) -> int:
 def request_of(frame: bytes) -> Any:
     """A request, decoded."""
     head = head_of(frame)
-    return _class_of(Api(head.api), "Request").decode(frame, version=head.version, header=True)
+    return class_of(Api(head.api), "Request").decode(frame, version=head.version, header=True)
 
 
 def answer_of(api: Api, version: int, frame: bytes) -> Any:
     """An answer, decoded."""
-    return _class_of(api, "Response").decode(frame, version=version, header=True)
+    return class_of(api, "Response").decode(frame, version=version, header=True)
 
 
-def written(version: int, answer: Any) -> bytes:
-    """An answer, encoded."""
-    return bytes(answer.encode(version=version, header=True))
+def written(answer: Any) -> bytes:
+    """An answer, encoded in the version that it was made or decoded in."""
+    return bytes(answer.encode(header=True))
 
 
-def _class_of(api: Api, ending: str) -> Any:
+def class_of(api: Api, ending: str) -> Any:
+    """kafka-python's class of this kind; `ending` is Request or Response."""
     name = "".join(word.capitalize() for word in api.name.split("_")) + ending
     return next(vars(room)[name] for room in (of_consumers, of_producers, of_all) if name in vars(room))
 
@@ -91,10 +92,10 @@ def refusal(frame: bytes, error: int) -> bytes:
     """The answer to a request that says `error` wherever an answer of its kind can say so."""
     head, request = head_of(frame), request_of(frame)
     api = Api(head.api)
-    answer = _class_of(api, "Response")(version=head.version)
+    answer = class_of(api, "Response")(version=head.version)
     if api is Api.PRODUCE:
         _mirror(answer, "responses", "partition_responses", request.topic_data)
-        for line in _lines(api, answer):
+        for line in lines(api, answer):
             line.base_offset = -1
     elif api in (Api.OFFSET_COMMIT, Api.TXN_OFFSET_COMMIT):
         _mirror(answer, "topics", "partitions", request.topics)
@@ -104,7 +105,7 @@ def refusal(frame: bytes, error: int) -> bytes:
         answer.member_id = request.member_id
     blame(api, answer, error)
     answer.with_header(correlation_id=head.correlation)
-    return written(head.version, answer)
+    return written(answer)
 
 
 def _mirror(answer: Any, topics: str, partitions: str, asked: Any) -> None:
@@ -112,7 +113,7 @@ def _mirror(answer: Any, topics: str, partitions: str, asked: Any) -> None:
     of_topic = answer.fields[topics].data_class
     of_partition = of_topic.fields[partitions].data_class
     key = "index" if "index" in of_partition.fields else "partition_index"
-    lines = []
+    told = []
     for topic in asked:
         wanted = topic.partition_data if hasattr(topic, "partition_data") else topic.partitions
         numbers = [part if isinstance(part, int) else getattr(part, key) for part in wanted]
@@ -120,11 +121,11 @@ def _mirror(answer: Any, topics: str, partitions: str, asked: Any) -> None:
         line.name = topic.name
         if "topic_id" in of_topic.fields:
             line.topic_id = topic.topic_id
-        lines.append(line)
-    setattr(answer, topics, lines)
+        told.append(line)
+    setattr(answer, topics, told)
 
 
-def _lines(api: Api, answer: Any) -> Iterator[Any]:
+def lines(api: Api, answer: Any) -> Iterator[Any]:
     """The parts of an answer that say how it went: per partition, per topic, or the answer itself."""
     if api is Api.METADATA:
         yield from answer.topics
@@ -140,6 +141,8 @@ def _lines(api: Api, answer: Any) -> Iterator[Any]:
         yield from answer.coordinators
     elif api is Api.OFFSET_FETCH and answer.version >= 8:
         yield from answer.groups
+    elif api is Api.OFFSET_FETCH and answer.version < 2:
+        yield from (part for topic in answer.topics for part in topic.partitions)
     else:
         yield answer
 
@@ -147,7 +150,7 @@ def _lines(api: Api, answer: Any) -> Iterator[Any]:
 def blame(api: Api, answer: Any, error: int) -> None:
     """Write `error` where this kind of answer says how it went; a Fetch loses its records."""
     name = "partition_error_code" if api is Api.ADD_PARTITIONS_TO_TXN else "error_code"
-    for line in _lines(api, answer):
+    for line in lines(api, answer):
         setattr(line, name, error)
         if api is Api.FETCH:
             line.records = b""
