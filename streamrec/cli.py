@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from streamrec.errors import StreamrecError
+from streamrec.verbs.commands import dlq, judge
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +23,10 @@ app = typer.Typer(
 )
 data = typer.Typer(no_args_is_help=True, help="Public data sets for a first try.")
 app.add_typer(data, name="data")
+states = typer.Typer(no_args_is_help=True, help="Work on a whole state folder, while nobody learns into it.")
+app.add_typer(states, name="state")
+app.command()(judge)
+app.add_typer(dlq, name="dlq")
 
 Inputs = Annotated[
     list[str],
@@ -324,50 +329,6 @@ def forecast(
 
 
 @app.command()
-def judge(
-    forecasts: Annotated[
-        str, typer.Option("--forecasts", help="Forecasts as they were published: a file or kafka://TOPIC.")
-    ],
-    events: Annotated[
-        list[str], typer.Option("--events", help="What they are about, a file or kafka://TOPIC; repeatable.")
-    ],
-    config: Config = None,
-    state: State = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures there.")] = None,
-    outcomes: Annotated[
-        Path | None, typer.Option("--outcomes", help="File for one JSON line per answered forecast.")
-    ] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Topics only: go on at the end of both, until SIGTERM.")
-    ] = False,
-    window_s: Annotated[
-        float, typer.Option("--window-s", help="Length of the windows, seconds of event time.")
-    ] = 86_400.0,
-    max_users: Annotated[
-        int, typer.Option("--max-users", help="Most users with an open forecast; the oldest expire first.")
-    ] = 200_000,
-    max_waiting: Annotated[
-        int,
-        typer.Option("--max-waiting", help="Most events, and most forecasts, that wait for the other log."),
-    ] = 200_000,
-    metrics_port: Annotated[int | None, typer.Option("--metrics-port", help="Serve /metrics there.")] = None,
-    user_field: UserField = None,
-    mark_field: MarkField = None,
-    time_field: TimeField = None,
-    time_unit: TimeUnit = None,
-) -> None:
-    """Join issued forecasts with what happened, and score them as `evaluate` does; resumes from --state.
-
-    Example: streamrec judge --forecasts forecasts.jsonl --events events.csv --json verdict.json
-    """
-    from streamrec.verbs import judging
-
-    flags = _fields(user_field, mark_field, time_field, time_unit) | {"http.port": metrics_port}
-    asked = judging.Asked(forecasts, events, state, outcomes, follow, window_s, max_users, max_waiting)
-    judging.judge(asked, config, flags, json_file)
-
-
-@app.command()
 def demo(state: State = None) -> None:
     """Get MovieLens-100K (or simulate a stream) and run it with a live display; what `make run` does.
 
@@ -398,3 +359,36 @@ def data_get(name: Annotated[str, typer.Argument(help="Name of the data set.")])
     from streamrec.verbs import making
 
     making.get_data(name)
+
+
+@states.command("repartition")
+def state_repartition(
+    state: Annotated[Path, typer.Argument(help="Folder of the state.")],
+    lanes: Annotated[int, typer.Option("--lanes", min=1, help="How many lanes it shall have.")],
+    against: Against,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the new state; else the old one's place.")
+    ] = None,
+    what_is_left: Annotated[
+        bool, typer.Option("--from-what-is-left", help="Go on where topics lost records; counts them.")
+    ] = False,
+    config: Config = None,
+    bootstrap: Bootstrap = None,
+    user_field: UserField = None,
+    mark_field: MarkField = None,
+    time_field: TimeField = None,
+    time_unit: TimeUnit = None,
+) -> None:
+    """Make a state anew for another number of lanes, by replaying its topics up to where it stands.
+
+    The old state is kept as STATE.before-LANES. Stop the daemon before, and set kafka.lanes after.
+
+    Example: streamrec state repartition runs/shop --lanes 2 --against kafka://clicks
+    """
+    from streamrec.repartition import Plan
+    from streamrec.verbs import repartitioning
+
+    flags = _fields(user_field, mark_field, time_field, time_unit)
+    flags["kafka.bootstrap"] = _brokers(bootstrap)
+    plan = Plan(state, lanes, tuple(against), output, what_is_left)
+    repartitioning.repartition_state(plan, config, flags)

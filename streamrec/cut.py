@@ -165,6 +165,11 @@ class Cutter:
         return {key: place.next for key, place in sorted(self._places.items())}
 
     @property
+    def begins(self) -> dict[tuple[str, int], int]:
+        """First offset of every place; one whose log was made anew has one that counts all it ever read."""
+        return {key: place.first for key, place in sorted(self._places.items())}
+
+    @property
     def checks(self) -> dict[tuple[str, int], int]:
         """`check_sum` of the last record read of every place; places without one are left out."""
         return {key: p.check for key, p in sorted(self._places.items()) if p.check != NO_CHECK}
