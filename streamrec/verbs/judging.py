@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from streamrec.errors import ConfigError
+from streamrec.eventlog.codec import JsonCodec
 from streamrec.eventlog.sinks import JsonLinesSink
+from streamrec.eventlog.topics import TopicLog, connect
 from streamrec.judge.court import Judge
 from streamrec.judge.feeds import Feed, ForecastFile, Readable
 from streamrec.judge.gauges import Gauges
@@ -22,10 +24,9 @@ from streamrec.judge.state import Keeper
 from streamrec.places import one_clock, own_clock
 from streamrec.settings import Settings, load_settings
 from streamrec.stream import Log
-from streamrec.verbs.opening import source_of
+from streamrec.verbs.opening import field_names, is_topic, source_of, topics_of
 from streamrec.verbs.scoring import write_json
 
-TOPIC = "kafka://"
 SHOW_S = 1.0
 
 
@@ -64,7 +65,7 @@ def judge(asked: Asked, config: Path | None, flags: Mapping[str, Any], json_file
 
 def _judged(asked: Asked, settings: Settings, stack: ExitStack) -> dict[str, Any]:
     """Read both logs as far as asked; all figures."""
-    live = [name.startswith(TOPIC) for name in asked.events]
+    live = [is_topic(name) for name in asked.events]
     keeper = None if asked.state is None else Keeper(asked.state)
     if keeper is not None:
         stack.callback(keeper.close)
@@ -93,7 +94,7 @@ def _judged(asked: Asked, settings: Settings, stack: ExitStack) -> dict[str, Any
     forecasts = Feed(
         lambda: _forecasts(asked.forecasts, settings),
         *court.forecast_places,
-        checked=not asked.forecasts.startswith(TOPIC),
+        checked=not is_topic(asked.forecasts),
     )
     stack.callback(forecasts.close)
     pace = Pace(settings.checkpoint.every_events, settings.cut.poll_events, asked.follow, _rest)
@@ -105,25 +106,38 @@ def _judged(asked: Asked, settings: Settings, stack: ExitStack) -> dict[str, Any
 
 
 def _check(asked: Asked) -> None:
-    topics = [name.startswith(TOPIC) for name in (asked.forecasts, *asked.events)]
+    topics = [is_topic(name) for name in (asked.forecasts, *asked.events)]
     if asked.follow and not all(topics):
         raise ConfigError(
             "--follow: wanted topics, got files; run again with the same --state to go on with them"
         )
-    if any(topics[1:]) and not all(topics[1:]):
-        raise ConfigError("--events: wanted files or topics, got both; judge them one after the other")
     if not asked.window_s > 0 or min(asked.max_users, asked.max_waiting) < 1:
         raise ConfigError("--window-s, --max-users, --max-waiting: wanted more than 0")
 
 
 def _events(inputs: Sequence[str], settings: Settings) -> tuple[Log, list[str]]:
-    """The log of events, and its topics."""
+    """The log of events up to where it ends now, and its topics."""
+    topics = topics_of(inputs)
+    if topics:
+        return topic_log(topics, settings), topics
     source = source_of(inputs, settings.input)
     return source, [topic for topic, _ in source.topics()]
 
 
 def _forecasts(name: str, settings: Settings) -> Readable:
-    return ForecastFile([Path(name)])
+    """The log of forecasts up to where it ends now."""
+    topics = topics_of([name])
+    return topic_log(topics, settings) if topics else ForecastFile([Path(name)])
+
+
+def topic_log(topics: Sequence[str], settings: Settings) -> TopicLog:
+    """What topics hold now."""
+    reader = connect(settings.kafka).reader()
+    try:
+        return TopicLog(reader, topics, JsonCodec(field_names(settings.input)))
+    except BaseException:
+        reader.close()
+        raise
 
 
 def _rest(at_end: bool) -> None:
