@@ -101,6 +101,7 @@ def run(
         bool, typer.Option("--until-end", help="Topics: stop at what they hold at the start.")
     ] = False,
     metrics_port: Annotated[int | None, typer.Option("--metrics-port", help="Serve /metrics there.")] = None,
+    log_format: Annotated[str | None, typer.Option("--log-format", help="text or json.")] = None,
     user_field: UserField = None,
     mark_field: MarkField = None,
     time_field: TimeField = None,
@@ -118,6 +119,7 @@ def run(
 
     flags = _fields(user_field, mark_field, time_field, time_unit) | {"http.port": metrics_port}
     flags |= {"kafka.bootstrap": _brokers(bootstrap), "kafka.group": group, "kafka.on_gap": on_gap}
+    flags["log.format"] = log_format
     if any(map(is_topic, inputs)):
         from streamrec.verbs import consuming
 
