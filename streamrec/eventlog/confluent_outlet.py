@@ -61,7 +61,8 @@ class _Writer:
 
     def close(self, timeout_s: float) -> None:
         """Give up what is not acknowledged by then."""
-        self.producer.flush(timeout_s)
+        with suppress(library().KafkaException):  # one that was shut out has nothing to wait for
+            self.producer.flush(timeout_s)
         self.producer.purge()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an open transaction of one who was shut out cannot be aborted
