@@ -64,7 +64,7 @@ class _Writer:
         with suppress(library().KafkaException):  # one that was shut out has nothing to wait for
             self.producer.flush(timeout_s)
         self.producer.purge()
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), suppress(library().KafkaException):
             warnings.simplefilter("ignore")  # an open transaction of one who was shut out cannot be aborted
             self.producer.close(0.1)
 
