@@ -82,7 +82,7 @@ def evaluated(log: Lines, forecasts: Path, settings: Settings) -> dict[str, Any]
 
 def judge_of(settings: Settings, keeper: Keeper | None = None, **more: Any) -> Judge:
     """A judge of a log in memory."""
-    return Judge(settings, ["log"], keeper=keeper, **more)
+    return Judge(settings, **{"topics": ["log"], "keeper": keeper, **more})
 
 
 def feeds_of(judge: Judge, log: Lines, forecasts: Path) -> tuple[Feed[Log], Feed[Readable]]:
