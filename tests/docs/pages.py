@@ -54,6 +54,16 @@ Every error is one line on stderr: where, what was wanted, what was found, what 
 """
 
 
+KINDS = {
+    "str": "text",
+    "float": "number",
+    "int": "whole number",
+    "bool": "true or false",
+    "Path": "path",
+    "SecretStr": "text, never printed",
+}
+
+
 def settings_page() -> str:
     """docs/settings.md."""
     tree = Settings()
@@ -86,16 +96,14 @@ def _kind(annotation: Any) -> str:
         return " or ".join(_kind(a) for a in arguments if a is not type(None))
     if origin is tuple:
         return f"list of {_kind(arguments[0])}"
-    return {"str": "text", "float": "number", "int": "whole number", "bool": "true or false"}[
-        annotation.__name__
-    ]
+    return KINDS[annotation.__name__]
 
 
 def _default(value: Any) -> str:
     if value is None or value is PydanticUndefined:
         return "not given"
     if isinstance(value, tuple):
-        return "`[" + ", ".join(f"{v:g}" for v in value) + "]`"
+        return "`[" + ", ".join(f'"{v}"' if isinstance(v, str) else f"{v:g}" for v in value) + "]`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
