@@ -4,7 +4,7 @@
     value      the line's own bytes if they are JSON that is read as the same event without any settings,
                else the event as JSON
     stamp      event time in ms, rounded down; a line that is no event (its time may be negative, or not
-               there) takes the stamp of the line before it, 0 at the start
+               there) takes the stamp of the line before it, 1 at the start
     partition  by murmur2 of the key; lines without one take turns
     headers    `source-file` and `source-line` (from 1, as an editor counts)
 
@@ -32,14 +32,14 @@ MAX_VALUE_BYTES: Final = 1_000_000
 
 
 def stamp_of(time: float) -> int:
-    """Milliseconds of an event's time, rounded down, so that the stamp is never ahead of the event.
+    """Milliseconds of an event's time, rounded down, so that the stamp is not ahead of the event; at least 1.
 
     Examples
     --------
     >>> stamp_of(1700000000.2509), stamp_of(0.0)
-    (1700000000250, 0)
+    (1700000000250, 1)
     """
-    return int(time * 1000)
+    return max(1, int(time * 1000))  # one of the clients takes 0 for now
 
 
 class LogFeed:

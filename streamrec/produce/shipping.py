@@ -43,7 +43,7 @@ class Position(NamedTuple):
 
     lines: int = 0
     check: int = 0
-    stamp_ms: int = 0
+    stamp_ms: int = 1
 
     def after(self, raw: bytes, stamp_ms: int) -> "Position":
         """The position after one more line."""

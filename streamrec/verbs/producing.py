@@ -165,8 +165,11 @@ def _name_of(verb: str, route: Route, parts: Sequence[str]) -> str:
 def _send(settings: Settings, route: Route, feed: Feed, name: str, total: int | None) -> Sent:
     clock = SystemClock()
     pacer = Pacer(clock, route.speed, route.rate)
-    shipper = _shipper(settings, route.topic, name, clock)
-    with closing(shipper), _signals() as stopped, _progress(total) as seen:
+    with (
+        _signals() as stopped,
+        closing(_shipper(settings, route.topic, name, clock)) as shipper,
+        _progress(total) as seen,
+    ):
         return Sending(feed, shipper, pacer, clock, stopped, seen).run()
 
 

@@ -1,5 +1,6 @@
 """Producers against a real broker: every line once, in order per user, however often they are killed."""
 
+import importlib.util
 import json
 import os
 import random
@@ -11,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from brokers import Cluster
-from streamrec.eventlog.topics import connect
 
 from streamrec.errors import ConfigError, FencedError, UnavailableError
 from streamrec.eventlog.clients import Commit, Message
 from streamrec.eventlog.fields import FieldNames
 from streamrec.eventlog.files import open_files
 from streamrec.eventlog.topic_admin import dangers, ensure_topic
+from streamrec.eventlog.topics import connect
 from streamrec.produce.logfeed import LogFeed
 from streamrec.produce.pace import Pacer, SystemClock
 from streamrec.produce.sending import BatchLimits, Sending
@@ -39,9 +40,15 @@ def write_log(path: Path, lines: int) -> list[bytes]:
     return out
 
 
-def command(broker: Cluster, *arguments: str) -> subprocess.Popen[bytes]:
+CLIENTS = ["kafka-python"] + ["confluent"] * (importlib.util.find_spec("confluent_kafka") is not None)
+
+
+def command(broker: Cluster, *arguments: str, client: str = "kafka-python") -> subprocess.Popen[bytes]:
     """A verb in a process of its own."""
-    environment = os.environ | {"STREAMREC_KAFKA__BOOTSTRAP": json.dumps([broker.bootstrap])}
+    environment = os.environ | {
+        "STREAMREC_KAFKA__BOOTSTRAP": json.dumps([broker.bootstrap]),
+        "STREAMREC_KAFKA__CLIENT": client,
+    }
     return subprocess.Popen(
         [sys.executable, "-m", "streamrec", *arguments],
         stdout=subprocess.PIPE,
@@ -75,10 +82,9 @@ def assert_each_line_once_in_order(records: list, lines: list[bytes]) -> None:
     assert all(part == sorted(part) for part in numbers.values())
 
 
-def settings_for(broker: Cluster, name: str) -> KafkaSettings:
-    return KafkaSettings(
-        bootstrap=(broker.bootstrap,), group=name, transactional_id=name, request_timeout_s=10.0
-    )
+def settings_for(broker: Cluster, name: str, client: str = "kafka-python") -> KafkaSettings:
+    given = {"bootstrap": [broker.bootstrap], "group": name, "client": client, "request_timeout_s": 10.0}
+    return KafkaSettings.model_validate(given)
 
 
 def test_a_replay_that_is_killed_at_random_moments_sends_each_line_once(
@@ -89,7 +95,7 @@ def test_a_replay_that_is_killed_at_random_moments_sends_each_line_once(
     arguments = ("replay", str(log), "--to", f"kafka://{topic}", "--rate", "6000")
     rng, kills = random.Random(11), 0
     while kills < 6:
-        process = command(broker, *arguments)
+        process = command(broker, *arguments, client=CLIENTS[kills % len(CLIENTS)])
         time.sleep(rng.uniform(1.0, 2.0))
         if process.poll() is not None:
             break
@@ -137,13 +143,14 @@ STEPS = [("recover", 1, False), ("recover", 1, True)] + [
 ]
 
 
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("error", [Dies, UnavailableError])
 def test_deaths_and_lost_answers_at_every_step_one_after_the_other_lose_and_double_nothing(
-    broker: Cluster, topics, tmp_path: Path, error: type[BaseException]
+    broker: Cluster, topics, tmp_path: Path, error: type[BaseException], client: str
 ) -> None:
     topic, log = topics("steps", PARTITIONS), tmp_path / "log.jsonl"
     lines = write_log(log, 3000)
-    clients, clock = connect(settings_for(broker, topic)), SystemClock()
+    clients, clock = connect(settings_for(broker, topic, client)), SystemClock()
     left_open = []
 
     def run(transactor, batches: int) -> None:
@@ -170,9 +177,12 @@ def test_deaths_and_lost_answers_at_every_step_one_after_the_other_lose_and_doub
         transactor.close(0.0)
 
 
-def test_a_process_that_was_taken_for_dead_can_end_nothing_any_more(broker: Cluster, topics) -> None:
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_process_that_was_taken_for_dead_can_end_nothing_any_more(
+    broker: Cluster, topics, client: str
+) -> None:
     topic = topics("zombie", 1)
-    clients = connect(settings_for(broker, topic))
+    clients = connect(settings_for(broker, topic, client))
     message = Message(topic, b"from the dead", b"u")
     zombie, other, member = clients.transactor(topic), clients.transactor(topic), clients.member()
     zombie.recover()
@@ -184,8 +194,8 @@ def test_a_process_that_was_taken_for_dead_can_end_nothing_any_more(broker: Clus
         zombie.commit({(topic, 0): Commit(1, "")}, member)
     assert committed(broker, topic, 0, 1) == []
     assert member.committed([(topic, 0)]) == {}
-    for client in (zombie, other, member):
-        client.close()
+    for one in (zombie, other, member):
+        one.close()
 
 
 def test_sigterm_ends_a_replay_cleanly_and_the_next_one_goes_on(
@@ -195,7 +205,7 @@ def test_sigterm_ends_a_replay_cleanly_and_the_next_one_goes_on(
     lines = write_log(log, 3000)
     arguments = ("replay", str(log), "--to", f"kafka://{topic}", "--id", f"{topic}-a", "--speed", "500")
     process = command(broker, *arguments)
-    time.sleep(3.0)
+    assert broker.read(topic, 1, 30.0, isolation_level="read_committed")
     process.send_signal(signal.SIGTERM)
     said = ended(process)
     assert "run the same command again to go on" in said

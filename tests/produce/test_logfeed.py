@@ -23,7 +23,7 @@ def feed_of(tmp_path, name, lines, fields=None, **more):
 
 
 def all_lines(feed, most=1000):
-    out, stamp = [], 0
+    out, stamp = [], 1
     while lines := feed.lines(most, stamp):
         out += lines
         stamp = lines[-1].stamp_ms
@@ -69,7 +69,7 @@ def test_bad_lines_are_kept_as_they_are_without_a_key_stamped_like_their_neighbo
     feed = feed_of(tmp_path, "a.jsonl", [b"first", OURS, b'{"user":"u","mark":"m","time":-5}', b"", b"x"])
     lines = all_lines(feed)
     assert [line.message.value for line in lines] == [line.raw for line in lines]
-    assert [line.message.timestamp_ms for line in lines] == [0, 1500, 1500, 1500, 1500]
+    assert [line.message.timestamp_ms for line in lines] == [1, 1500, 1500, 1500, 1500]
     assert [line.message.key for line in lines] == [None, b"u1", None, None, None]
     assert [line.message.partition for line in lines if line.message.key is None] == [0, 2, 0, 1]
     assert feed.counts == {"ok": 1, "not_json": 2, "time_negative": 1, "blank_line": 1}
@@ -114,5 +114,6 @@ def test_a_user_stays_in_one_partition_and_users_spread(tmp_path):
 
 
 def test_a_stamp_is_never_ahead_of_its_event_and_fits_where_events_do():
-    assert stamp_of(0.0009) == 0
+    assert stamp_of(0.0) == 1
+    assert stamp_of(1.9999) == 1999
     assert stamp_of(253402300799.0) == 253402300799000
