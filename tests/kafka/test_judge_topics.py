@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +112,9 @@ def test_a_judge_that_follows_and_is_killed_comes_to_the_same_figures(logs: Logs
         (0.7, 1.0, signal.SIGTERM),
     ):
         process = logs.judge("--follow", "--metrics-port", "0", *state)
-        address = address_of(process)
+        has_read = partial(has_read_all, address_of(process), int(end * len(logs.issued)))
         logs.send(begin, end)
-        wanted = int(end * len(logs.issued))
-        wait_until(lambda url=address, n=wanted: read_by(url) >= n, 60.0, f"{wanted} forecasts read")
+        wait_until(has_read, 60.0, "the forecasts to be read")
         process.send_signal(sign)
         process.communicate(timeout=60)
         assert process.returncode == (0 if sign == signal.SIGTERM else -signal.SIGKILL)
@@ -131,12 +131,12 @@ def address_of(process: subprocess.Popen[bytes]) -> str:
     raise AssertionError("it ended before it served")
 
 
-def read_by(address: str) -> int:
-    """Forecasts that a judge has read."""
+def has_read_all(address: str, n: int) -> bool:
+    """Whether a judge has read n forecasts."""
     with urllib.request.urlopen(address, timeout=10) as answer:
         text = answer.read().decode()
     found = re.search(r'^streamrec_judge_forecasts\{kind="read"\} (\S+)', text, re.MULTILINE)
-    return int(float(found[1])) if found else 0
+    return found is not None and float(found[1]) >= n
 
 
 def test_letters_of_a_topic_are_listed_shown_and_sent_back_once(
