@@ -41,7 +41,6 @@ from streamrec.settings import Settings
 from streamrec.state.digest import learned_digest, position_digest
 from streamrec.state.snapshot import Snapshot, restore_into, snapshot_of
 from streamrec.state.store import LaneStore
-from streamrec.state.undo import Decide
 from streamrec.state.writer import InlineWriter, Writer
 
 log = logging.getLogger(__name__)
@@ -92,15 +91,13 @@ class Lane:
         self._submitted: deque[tuple[int, Mapping[Place, int]]] = deque([(0, {})])
         self._told: StreamrecError | None = None
 
-    def open(
-        self, folder: Path, make_writer: MakeWriter = InlineWriter, decide: Decide | None = None
-    ) -> bool:
+    def open(self, folder: Path, make_writer: MakeWriter = InlineWriter, ended: int | None = None) -> bool:
         """Become the owner of a folder: load its newest checkpoint, if any, and cut the outputs back to it.
 
         Parameters
         ----------
         make_writer : makes the writer of checkpoints
-        decide : says whether a checkpoint that was prepared for a transaction counts
+        ended : with transactions, number of the last checkpoint whose transaction was committed, or 0
 
         Returns
         -------
@@ -123,7 +120,8 @@ class Lane:
             self.settings.shaping(),
             generation_every=c.generation_every,
             keep=c.generations,
-            decide=decide,
+            decide=None if ended is None else ended.__eq__,
+            above=ended or 0,
         )
         for note in self.store.notes:
             log.warning(note)

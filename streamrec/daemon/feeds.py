@@ -162,7 +162,8 @@ class FixedFeed:
         self.shares = fixed_shares(cutter.cut_events, len(self.places))
         self._queues: dict[Place, deque[Pair]] = {place: deque() for place in self.places}
         self._turn = 0
-        self._target = self._next_target()
+        self._round = cutter.order.n_ok
+        self._target = self._round + self.shares[0]
 
     def crowded(self, limit: int) -> Sequence[Place]:
         """Those that are ahead while others are waited for."""
@@ -170,8 +171,9 @@ class FixedFeed:
 
     @property
     def resting(self) -> bool:
-        """Between two rounds."""
-        return self._turn == 0 and not self.cutter.has_work and self.cutter.order.n_ok == self._start
+        """Between two rounds, whether or not the next has begun to be looked for."""
+        done = self.cutter.order.n_ok - self._round
+        return not self.cutter.has_work and done in (0, self.cutter.cut_events)
 
     def take(self, pairs: Iterable[Pair]) -> None:
         """Queue records by partition."""
@@ -191,7 +193,8 @@ class FixedFeed:
             if self._turn == 0:
                 while self.cutter.has_work:
                     yield self.cutter.close()
-            self._target = self._next_target()
+                self._round = self.cutter.order.n_ok
+            self._target = self.cutter.order.n_ok + self.shares[self._turn]
 
     def finish(self) -> Iterator[Step]:
         """Nothing: a round is whole or was not."""
@@ -201,7 +204,3 @@ class FixedFeed:
         queue = self._queues[self.places[self._turn]]
         while queue and self.cutter.order.n_ok < self._target:
             yield queue.popleft()
-
-    def _next_target(self) -> int:
-        self._start = self.cutter.order.n_ok
-        return self._start + self.shares[self._turn]

@@ -11,7 +11,7 @@ commit with the broker as coordinator, as in Kafka's KIP-98 and in Flink's `TwoP
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,15 +35,16 @@ def name_of(folder: Path) -> str:
     return path.read_text()
 
 
-def counts(name: str, committed: Mapping[Place, Commit], number: int) -> bool:
-    """Whether the transaction of prepared checkpoint `number` was committed.
+def last_committed(name: str, committed: Mapping[Place, Commit]) -> int:
+    """Number of the last checkpoint of this folder whose transaction was committed; 0 if there is none.
 
     Examples
     --------
-    >>> counts("a", {("clicks", 0): Commit(7, "a:3")}, 3), counts("a", {("clicks", 0): Commit(7, "a:2")}, 3)
-    (True, False)
+    >>> last_committed("a", {("clicks", 0): Commit(7, "a:3"), ("clicks", 1): Commit(5, "b:9")})
+    3
     """
-    return any(commit.metadata == _tag(name, number) for commit in committed.values())
+    tags = (commit.metadata.rpartition(":") for commit in committed.values())
+    return max((int(number) for owner, _, number in tags if owner == name and number.isdecimal()), default=0)
 
 
 class TransactionWriter:
@@ -106,6 +107,8 @@ class TransactionWriter:
             self.transactor.abort()
 
     def _end(self, serial: int) -> None:
+        if self.store.prepared is not None:  # the last one counts, but the disk refused to say so
+            self.store.confirm()
         positions = self.positions()
         self.sync()
         saved = self.store.flush(prepared=True)
@@ -114,16 +117,10 @@ class TransactionWriter:
         tag = _tag(self.name, saved.number)
         self.transactor.commit({place: Commit(at, tag) for place, at in positions.items()}, self.member)
         failpoint("after_transaction_end")
-        self.store.confirm()
         self.transactor.begin()
+        self.store.confirm()
         self.failed, self.last_success, self.last_ticket = None, serial, saved.ticket
         self.n_saved, self.n_bytes = self.n_saved + 1, saved.n_bytes
-
-
-def decider(name: str, member: Member, places: Sequence[Place]) -> Callable[[int], bool]:
-    """Says whether a prepared checkpoint counts; asks the group once, now, after the transactor recovered."""
-    committed = member.committed(places)
-    return lambda number: counts(name, committed, number)
 
 
 def _tag(name: str, number: int) -> str:

@@ -14,7 +14,7 @@ from streamrec.daemon.held import Held
 from streamrec.daemon.layout import folder_of
 from streamrec.daemon.observer import Observer
 from streamrec.daemon.opening import InlineOpening, Opening, ThreadOpening
-from streamrec.daemon.transactions import TransactionWriter, decider, name_of
+from streamrec.daemon.transactions import TransactionWriter, last_committed, name_of
 from streamrec.eventlog.base import Codec, Place
 from streamrec.eventlog.clients import Member, Transactor
 from streamrec.lane import Lane, MakeWriter
@@ -120,8 +120,9 @@ class Transactional:
         def make_writer(store: LaneStore, sync: Callable[[], object]) -> Writer:
             return TransactionWriter(store, sync, transactor, member, lambda: lane.positions, name)
 
+        ended = last_committed(name, member.committed(places))
         try:
-            lane.open(folder, make_writer, decider(name, member, places))
+            lane.open(folder, make_writer, ended)
         except BaseException:
             lane.abandon()
             raise
