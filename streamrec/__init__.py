@@ -47,11 +47,16 @@ for _name in _ONE_THREAD:  # the order of sums, and so the bits, must not depend
     os.environ[_name] = "1"
 
 
+_KERNEL_ROOMS = ("arrays", "batch", "errors", "event", "jit", "mixture", "models", "nn", "state", "waiting")
+"""Where kernels are written, and all that they import."""
+
+
 def _kernel_cache() -> Path:
     """Folder of the compiled kernels of exactly these sources: numba does not notice changed callees."""
-    digest = 0
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest = crc32(path.read_bytes(), digest)
+    digest, here = 0, Path(__file__).parent
+    for path in sorted(here.rglob("*.py")):
+        if path.relative_to(here).parts[0].removesuffix(".py") in _KERNEL_ROOMS:
+            digest = crc32(path.read_bytes(), digest)
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     return home / "streamrec" / "kernels" / f"{digest:08x}"
 

@@ -12,6 +12,8 @@ from shutil import copy, copytree, ignore_patterns
 
 import pytest
 
+import streamrec
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "streamrec"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -53,6 +55,16 @@ def importers(*packages: str) -> set[str]:
         for p in FILES
         if any(m in roots or m.startswith(tuple(r + "." for r in roots)) for m in imports(p))
     }
+
+
+def test_the_key_of_the_kernel_cache_covers_kernels_and_what_they_import() -> None:
+    covered = tuple(streamrec._KERNEL_ROOMS)
+    kernels = {path for path in FILES if {"numba", "streamrec.jit"} & set(imports(path))}
+    assert len(kernels) > 20
+    for path in kernels:
+        ours = [m for m in imports(path) if m.startswith("streamrec.")]
+        for module in (f"streamrec.{name_of(path).removesuffix('.py').replace('/', '.')}", *ours):
+            assert module.split(".")[1] in covered, (path, module)
 
 
 def test_help_answers_in_a_process_that_has_no_torch_numba_or_numpy() -> None:
