@@ -221,7 +221,7 @@ def _last_words(data: Path) -> str:
 def free_ports(count: int) -> list[int]:
     """Ports of 127.0.0.1 on which nobody listens, below those that the system gives away by itself.
 
-    `STREAMREC_KAFKA_PORTS=low-high` narrows the choice.
+    `STREAMREC_KAFKA_PORTS=low-high` narrows the choice. Nothing is reserved: another process may be faster.
     """
     low, high = map(int, os.environ.get("STREAMREC_KAFKA_PORTS", "20000-29999").split("-"))
     found: list[int] = []

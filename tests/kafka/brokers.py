@@ -225,8 +225,11 @@ class OwnBroker:
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """SIGSTOP: connections stand, nothing is answered."""
+        """SIGSTOP, and wait until it stands: connections are there, nothing is answered."""
         self._signal(signal.SIGSTOP)
+        assert self.process
+        show = ["ps", "-o", "stat=", "-p", str(self.process.pid)]
+        wait_until(lambda: subprocess.check_output(show)[:1] == b"T", 10, "standing still")
 
     def resume(self) -> None:
         """SIGCONT."""
@@ -297,6 +300,22 @@ def own(
     kind: str, run: Path, settings: Mapping[str, object] | None = None, proxied: bool = False
 ) -> OwnBroker:
     """A private broker that is up; `settings` are the broker's, `proxied` puts a proxy in front of it."""
+    for _ in range(2):
+        broker = _planned(kind, run, settings or {}, proxied)
+        try:
+            broker.start()
+        except node.NodeError as error:  # another process may have taken a port meanwhile
+            broker.close()
+            if "in use" not in str(error):
+                raise
+        else:
+            return broker
+    broker = _planned(kind, run, settings or {}, proxied)
+    broker.start()
+    return broker
+
+
+def _planned(kind: str, run: Path, settings: Mapping[str, object], proxied: bool) -> OwnBroker:
     ports = node.free_ports(5)
     proxy = None
     front = None
@@ -311,12 +330,10 @@ def own(
         proxied=front,
         sasl_port=ports[3] if kind == "apache" else 0,
         users={USER: PASSWORD},
-        settings={**IN_TESTS, **{key: str(value) for key, value in (settings or {}).items()}},
+        settings={**IN_TESTS, **{key: str(value) for key, value in settings.items()}},
         jvm=jars.FAST_JVM,
     )
-    broker = OwnBroker(kind, run, plan, proxy)
-    broker.start()
-    return broker
+    return OwnBroker(kind, run, plan, proxy)
 
 
 def shared(kind: str, run: Path) -> Cluster:

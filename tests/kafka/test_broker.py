@@ -1,5 +1,6 @@
 """The brokers that the other tests stand on do what those rely on; so does `make kafka`."""
 
+import doctest
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import brokers
 import jars
@@ -216,6 +218,13 @@ def test_without_java_and_maven_make_kafka_says_what_is_missing(tmp_path: Path) 
     assert refused.returncode != 0
     assert "Java 17 or newer: there is no java" in refused.stderr
     assert "there is no mvn" in refused.stderr
+
+
+@pytest.mark.parametrize("module", [jars, node])
+def test_the_examples_of_the_node_run(module: ModuleType) -> None:
+    tried = doctest.testmod(module)
+    assert tried.attempted
+    assert not tried.failed
 
 
 def test_the_compose_file_is_the_same_node() -> None:
