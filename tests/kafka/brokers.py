@@ -304,7 +304,7 @@ def own(
         broker = _planned(kind, run, settings or {}, proxied)
         try:
             broker.start()
-        except node.NodeError as error:  # another process may have taken a port meanwhile
+        except jars.NodeError as error:  # another process may have taken a port meanwhile
             broker.close()
             if "in use" not in str(error):
                 raise
