@@ -66,6 +66,10 @@ class Diary(Unobserved):
         extra: Mapping[str, Any] = {"api": api, "code": code_of(error)}
         log.log(level, f"{api} failed: %s", error, extra=extra)
 
+    def ended(self, error: StreamrecError) -> None:
+        """The loop ends with an error."""
+        log.critical("loop ends: %s", error, extra={"code": type(error).__name__})
+
     def between(self) -> None:
         """Time goes by."""
         if self.lines is not None:

@@ -1,15 +1,14 @@
 """Probes, metrics and queries over HTTP, beside the loop and never in its way.
 
-    server thread   /livez /readyz /statusz /metrics   read what the loop last showed
-                    /forecast/{user}, /statusz?digest  ask, and wait for the loop's answer
-    loop            tick, show, answer                 between two cuts; nothing here makes it wait
+    server thread   /livez /readyz /startupz /statusz /metrics   read what the loop last showed
+                    /forecast/{user}, /statusz?digest            ask, and wait for the loop's answer
+    loop            tick, enter, show, answer                    between two cuts; it never waits here
 
-Only the loop touches the lane. What it shows is replaced whole, so that a reader needs no lock. Bound to
+Only the loop touches the lanes. What it shows is replaced whole, so that a reader needs no lock. Bound to
 127.0.0.1 by default: there is no login.
 """
 
 import asyncio
-import math
 import socket
 import threading
 import time
@@ -25,9 +24,9 @@ from fastapi import FastAPI, Query, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from streamrec import __version__
-from streamrec.errors import ConfigError, StreamrecError
-from streamrec.lane import Lane
-from streamrec.settings import HttpSettings, shaping_fingerprint
+from streamrec.errors import ConfigError
+from streamrec.settings import HttpSettings
+from streamrec.status import Lanes, NoAnswerError, UnknownUserError, digests_of, forecast_of
 
 MAX_WAITING = 256
 """Questions that may wait for the loop; one more is refused at once."""
@@ -35,18 +34,9 @@ MAX_WAITING = 256
 ANSWERS_PER_CUT = 32
 """Questions that the loop answers between two cuts; the rest waits for the next."""
 
-READY = "running"
 Clock = Callable[[], float]
-Question = Callable[[Lane], bytes]
+Question = Callable[[Lanes], bytes]
 At = Annotated[float | None, Query(description="Time of asking, s since the epoch.", allow_inf_nan=False)]
-
-
-class UnknownUserError(StreamrecError):
-    """Nothing is known of the user who was asked for."""
-
-
-class NoAnswerError(StreamrecError):
-    """The loop cannot answer now."""
 
 
 class Desk:
@@ -58,12 +48,9 @@ class Desk:
 
     Examples
     --------
-    >>> from streamrec.outputs import Outputs
-    >>> from streamrec.settings import load_settings
-    >>> lane = Lane(load_settings(None, {"models.enabled": ["gamma_poisson"]}, {}), Outputs())
     >>> desk = Desk()
-    >>> answer = desk.ask(lambda lane: str(lane.n_events).encode())
-    >>> desk.answer(lane); answer.result()
+    >>> answer = desk.ask(lambda lanes: str(len(lanes)).encode())
+    >>> desk.answer({}); answer.result()
     b'0'
     """
 
@@ -88,7 +75,7 @@ class Desk:
             raise NoAnswerError(f"{self._waiting.maxsize} questions wait already; ask again later") from None
         return answer
 
-    def answer(self, lane: Lane, most: int = ANSWERS_PER_CUT) -> None:
+    def answer(self, lanes: Lanes, most: int = ANSWERS_PER_CUT) -> None:
         """Answer what waits; the loop only, between two cuts. What goes wrong goes to who asked."""
         for _ in range(most):
             try:
@@ -98,7 +85,7 @@ class Desk:
             if not answer.set_running_or_notify_cancel():
                 continue
             try:
-                answer.set_result(question(lane))
+                answer.set_result(question(lanes))
             except Exception as error:  # a bug in an answer must not stop the loop
                 answer.set_exception(error)
 
@@ -121,13 +108,17 @@ class Shown:
     Parameters
     ----------
     ticked : s, when the loop last gave a sign
-    state : starting, restoring, running or draining
+    state : starting, restoring, running, degraded or draining
+    reason : why forecasts are not to be asked for here; empty if they are
+    started : they once were
     metrics : text of `/metrics`
     status : answer of `/statusz`
     """
 
     ticked: float
     state: str = "starting"
+    reason: str = "starting"
+    started: bool = False
     metrics: bytes = b""
     status: Mapping[str, Any] = field(default_factory=dict)
 
@@ -181,13 +172,19 @@ class Server:
         """The loop gives a sign."""
         self.shown.ticked = self.clock()
 
+    def enter(self, state: str, reason: str = "") -> None:
+        """The loop is in a state, and is not ready for the reason given, if there is one."""
+        self.shown.state, self.shown.reason = state, reason
+        self.shown.started = self.shown.started or not reason
+        self.tick()
+
     def show(self, metrics: bytes, status: Mapping[str, Any]) -> None:
         """The loop shows how things stand."""
         self.shown.metrics, self.shown.status = metrics, status
 
-    def answer(self, lane: Lane) -> None:
+    def answer(self, lanes: Lanes) -> None:
         """The loop answers queries, between two cuts."""
-        self.desk.answer(lane)
+        self.desk.answer(lanes)
 
     def close(self) -> None:
         """Tell those who wait, stop serving, and end the thread."""
@@ -238,9 +235,15 @@ def app_of(server: Server) -> FastAPI:
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        """200 while the loop runs; 503 while it starts, restores or drains."""
-        ready = shown.state == READY
-        return _json({"ready": ready, "state": shown.state}, 200 if ready else 503)
+        """200 while the loop runs, also as a standby; 503 and why while it does not."""
+        if not shown.reason:
+            return _json({"ready": True, "state": shown.state})
+        return _json({"ready": False, "state": shown.state, "reason": shown.reason}, 503)
+
+    @app.get("/startupz")
+    async def startupz() -> Response:
+        """200 once the loop has been ready; then for good."""
+        return _json({"started": shown.started, "state": shown.state}, 200 if shown.started else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -249,35 +252,20 @@ def app_of(server: Server) -> FastAPI:
 
     @app.get("/statusz")
     async def statusz(digest: bool = False) -> Response:
-        """Positions, events, checkpoint, models; with `digest` also what identifies the learned state."""
+        """How every lane stands; with `digest` also what identifies the learned state."""
         status = {"state": shown.state, **shown.status}
         if not digest:
             return _json(status)
-        answer = await _answered(server, lambda lane: lane.learned().encode())
-        return answer if isinstance(answer, Response) else _json({**status, "digest": answer.decode()})
+        answer = await _answered(server, digests_of)
+        return answer if isinstance(answer, Response) else _json({**status, "digests": msgspec.Raw(answer)})
 
     @app.get("/forecast/{user:path}")
     async def forecast(user: str, at: At = None) -> Response:
         """A user's next event, given its silence until `at`."""
-        answer = await _answered(server, lambda lane: forecast_of(lane, user, at))
+        answer = await _answered(server, lambda lanes: forecast_of(lanes, user, at))
         return answer if isinstance(answer, Response) else Response(answer, media_type="application/json")
 
     return app
-
-
-def forecast_of(lane: Lane, user: str, at: float | None) -> bytes:
-    """A user's forecast as JSON.
-
-    Raises
-    ------
-    UnknownUserError
-        If the user was never seen, or was evicted.
-    ConfigError
-        If `at` is before the user's last event.
-    """
-    if math.isnan(lane.engine.last_time(user)):
-        raise UnknownUserError(f"user {user!r}: never seen, or evicted since; nothing is known of it")
-    return lane.forecast(user, at).to_json()
 
 
 async def _answered(server: Server, question: Question) -> bytes | Response:
@@ -303,28 +291,3 @@ def _error(code: int, message: str) -> Response:
 
 def _json(content: Mapping[str, Any], code: int = 200) -> Response:
     return Response(msgspec.json.encode(content), code, media_type="application/json")
-
-
-def status_of(lane: Lane) -> dict[str, Any]:
-    """How a lane stands, ready for JSON; cheap, and without the digest."""
-    writer, engine = lane.writer, lane.engine
-    return {
-        "version": __version__,
-        "events": lane.n_events,
-        "bins": lane.cutter.bins.counts._asdict(),
-        "positions": [
-            {"topic": topic, "partition": partition, "next_offset": offset}
-            for (topic, partition), offset in lane.positions.items()
-        ],
-        "users": engine.arena.n_users,
-        "marks": engine.vocabulary.n_marks,
-        "checkpoint": {
-            "epoch": None if lane.store is None else lane.store.epoch,
-            "last_serial": None if writer is None else writer.last_success,
-            "saved": getattr(writer, "n_saved", 0),
-            "skipped": getattr(writer, "n_skipped", 0),
-            "failed": None if writer is None or writer.failed is None else str(writer.failed),
-        },
-        "models": {"experts": list(engine.experts), "naive": list(engine.naive)},
-        "settings": shaping_fingerprint(lane.settings),
-    }

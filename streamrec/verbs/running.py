@@ -15,6 +15,7 @@ from streamrec.evaluate import cumulative
 from streamrec.eventlog.datasets import cache_folder, get_dataset
 from streamrec.eventlog.files import FileSource
 from streamrec.lane import Lane
+from streamrec.logs import logging_as
 from streamrec.report import Display, score_table
 from streamrec.settings import load_settings
 from streamrec.state.writer import ThreadWriter
@@ -42,7 +43,7 @@ def run(
     settings = load_settings(config, flags)
     source = source_of(inputs, settings.input)
     lane = Lane(settings, outputs_of(sink, dead_letters))
-    with _watched(lane, console) as watch:
+    with logging_as(settings.log), _watched(lane, console) as watch:
         try:
             before = _drive(lane, watch, source, state, console)
         except BaseException:

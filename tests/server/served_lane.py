@@ -1,7 +1,9 @@
 """A small lane with a log in memory, driven by the test, and a client for a real server."""
 
 import json
+import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from http.client import HTTPConnection
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -10,6 +12,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from streamrec.cut import Cut
 from streamrec.event import Event
 from streamrec.eventlog.codec import JsonCodec
 from streamrec.eventlog.fields import FieldNames
@@ -90,7 +93,24 @@ def results(lane: Lane, log: dict[tuple[str, int], list[bytes | None]], watcher:
 
 def watched(lane: Lane, server: Server, clock: Ticking) -> Watch:
     """Telemetry and a server over a lane, with the clock of the test."""
-    return Watch(lane, Telemetry(lane, CollectorRegistry(), clock, lambda: 5e8), server)
+    return Watch(lane, Telemetry(CollectorRegistry(), clock, lambda: 5e8), server)
+
+
+class Told:
+    """Telemetry of one lane that drives a log in memory; a watcher of the loop."""
+
+    def __init__(self, lane: Lane, clock: Ticking | None = None) -> None:
+        self.lane = lane
+        self.telemetry = Telemetry(CollectorRegistry(), clock or time.monotonic, lambda: 5e8)
+        self.telemetry.add(0, lane)
+        self.between, self.render = self.telemetry.resume, self.telemetry.render
+        self.reading = partial(self.telemetry.reading, 0)
+        self.applied = partial(self.telemetry.applied, 0)
+        self.open = partial(self.telemetry.open, 0, lane)
+
+    def applying(self, cut: Cut) -> None:
+        """A cut is about to be applied."""
+        self.telemetry.applying()
 
 
 def samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -99,10 +119,10 @@ def samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
 
 
-def of_name(text: bytes, name: str) -> dict[tuple[str, ...], float]:
-    """Samples of one metric by the values of its labels, in the order of the labels' names."""
+def of_name(text: bytes, name: str, lane: str = "0") -> dict[tuple[str, ...], float]:
+    """Samples of one metric, of a lane if it is of lanes, by its other labels in the order of their names."""
     return {
-        tuple(v for _, v in sorted(labels)): value
+        tuple(v for name, v in sorted(labels) if name != "lane"): value
         for (found, labels), value in samples(text).items()
-        if found == "streamrec_" + name
+        if found == "streamrec_" + name and dict(labels).get("lane", lane) == lane
     }

@@ -55,7 +55,7 @@ def test_run_serves_on_a_free_port_and_ends_with_its_input(tmp_path: Path) -> No
         found = re.match(r"serving (http://127\.0\.0\.1:\d+/metrics)$", said)
         assert found, said
         url = found[1]
-        text = scraped(url, r"^streamrec_applied_events (1|2)\d\d\.0$")
+        text = scraped(url, r'^streamrec_applied_events{lane="0"} (1|2)\d\d\.0$')
         assert 'streamrec_loop_state{state="running"} 1.0' in text
         assert "process_resident_memory_bytes" in text
         out, err = process.communicate(timeout=120)  # closes standard input

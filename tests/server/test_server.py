@@ -51,9 +51,10 @@ def scene() -> Iterator[Scene]:
 def test_ready_only_while_the_loop_runs(scene: Scene) -> None:
     for state, code in (("starting", 503), ("restoring", 503), ("running", 200), ("draining", 503)):
         scene.watch.enter(state)
-        assert get(scene.server, "/readyz") == Reply(
-            code, f'{{"ready":{str(code == 200).lower()},"state":"{state}"}}'.encode()
-        )
+        reply = get(scene.server, "/readyz")
+        why = {} if code == 200 else {"reason": state}
+        assert (reply.code, reply.json) == (code, {"ready": code == 200, "state": state, **why})
+        assert get(scene.server, "/startupz").code == (503 if state in ("starting", "restoring") else 200)
         assert of_name(get(scene.server, "/metrics").body, "loop_state")[state,] == 1
 
 
@@ -82,13 +83,16 @@ def test_status_says_where_the_lane_stands(scene: Scene) -> None:
     scene.run()
     scene.watch.enter("draining")
     status, lane = get(scene.server, "/statusz").json, scene.lane
-    assert status["events"] == lane.n_events
-    assert status["bins"] == lane.cutter.bins.counts._asdict()
-    assert {(p["topic"], p["partition"]): p["next_offset"] for p in status["positions"]} == lane.positions
+    (mine,) = status["lanes"]
+    assert mine["lane"] == 0
+    assert mine["events"] == lane.n_events
+    assert mine["bins"] == lane.cutter.bins.counts._asdict()
+    assert {(p["topic"], p["partition"]): p["next_offset"] for p in mine["positions"]} == lane.positions
     assert status["settings"] == shaping_fingerprint(lane.settings)
-    assert "gamma_poisson" in status["models"]["experts"]
-    assert "digest" not in status
-    assert scene.ask("/statusz?digest=true").json == {**status, "digest": lane.learned()}
+    assert "gamma_poisson" in mine["models"]["experts"]
+    asked = scene.ask("/statusz?digest=true").json
+    assert {**asked, "digests": None} == {**status, "digests": None}
+    assert asked["digests"]["lanes"] == {"0": lane.learned()}
 
 
 def test_a_query_between_cuts_gets_what_the_lane_forecasts(scene: Scene) -> None:
@@ -109,7 +113,7 @@ def test_an_answer_comes_while_the_log_streams_by(scene: Scene) -> None:
                 expected.append(scene.lane.forecast("u00").to_json())
                 asked = pool.submit(get, scene.server, "/forecast/u00")
                 while not asked.done():
-                    scene.server.answer(scene.lane)
+                    scene.server.answer({0: scene.lane})
                 replies.append(asked.result().body)
     assert replies == expected
     assert len(set(replies)) > 1
@@ -173,20 +177,20 @@ def test_who_waits_when_the_loop_ends_is_told_so(scene: Scene) -> None:
 
 
 def test_a_full_desk_refuses_and_a_failing_question_does_not_stop_the_loop() -> None:
-    desk, lane = Desk(most=2), new_lane()
+    desk = Desk(most=2)
     wrong, right = desk.ask(lambda _: bytes(1 // 0)), desk.ask(lambda _: b"yes")
     with pytest.raises(NoAnswerError, match="2 questions wait"):
         desk.ask(lambda _: b"")
-    desk.answer(lane)
+    desk.answer({})
     assert right.result(timeout=0) == b"yes"
     with pytest.raises(ZeroDivisionError):
         wrong.result(timeout=0)
 
 
 def test_the_loop_answers_no_more_than_it_may_at_once() -> None:
-    desk, lane = Desk(), new_lane()
+    desk = Desk()
     answers = [desk.ask(lambda _: b"") for _ in range(5)]
-    desk.answer(lane, most=3)
+    desk.answer({}, most=3)
     assert [answer.done() for answer in answers] == [True] * 3 + [False] * 2
 
 

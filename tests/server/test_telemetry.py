@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
-from served_lane import Ticking, new_lane, of_name, results, samples, values
+from served_lane import Ticking, Told, new_lane, of_name, results, samples, values
 
 from streamrec.bins import Counts
 from streamrec.cut import Cut, Cutter
@@ -24,17 +23,8 @@ from streamrec.order import Order
 from streamrec.processor import CutResult
 from streamrec.rolling import Sums, Window
 from streamrec.tally import OUTCOMES, Tally
-from streamrec.telemetry import Telemetry
 
 RECORDS = st.lists(st.tuples(st.integers(0, 1), st.sampled_from("uvwx!_"), st.integers(0, 9)), max_size=80)
-
-
-class Seer:
-    """Hands everything that it sees to the telemetry."""
-
-    def __init__(self, telemetry: Telemetry) -> None:
-        self.reading, self.between = telemetry.reading, telemetry.resume
-        self.applying, self.applied = telemetry.applying, telemetry.applied
 
 
 def decoded(what: str, time: int, at: tuple[int, int]) -> Event | Reject:
@@ -69,8 +59,8 @@ def test_bins_by_partition_add_up_to_the_bins_of_the_lane(
 
 def test_each_record_counts_in_its_own_partition() -> None:
     log, lane = values(), new_lane()
-    telemetry = Telemetry(lane, CollectorRegistry())
-    for _ in results(lane, log, Seer(telemetry)):
+    telemetry = Told(lane)
+    for _ in results(lane, log, telemetry):
         pass
     counted = of_name(telemetry.render(), "events_total")
     for partition in (0, 1):
@@ -85,12 +75,12 @@ def test_each_record_counts_in_its_own_partition() -> None:
 
 
 @pytest.fixture(scope="module")
-def told() -> tuple[dict[str, dict[tuple[str, ...], float]], Telemetry, list[tuple[int, np.ndarray]]]:
+def told() -> tuple[dict[str, dict[tuple[str, ...], float]], Told, list[tuple[int, np.ndarray]]]:
     """Samples by metric after a whole log, and the score of every event seen on the way."""
     lane = new_lane()
-    telemetry = Telemetry(lane, CollectorRegistry())
+    telemetry = Told(lane)
     seen = []
-    for result in results(lane, values(3000), Seer(telemetry)):
+    for result in results(lane, values(3000), telemetry):
         known = np.repeat(result.batch.length > 0, np.diff(result.batch.start))
         seen.append((len(known), result.marks.log_score[0][known]))
     text = telemetry.render()
@@ -143,9 +133,11 @@ def test_errors_coverage_and_calibration_equal_the_time_board(told) -> None:
     by_name, telemetry, _ = told
     board = telemetry.lane.engine.boards.times
     report = board.report("mixture", 0.0)
-    errors = telemetry._errors
-    assert errors.counts.sum() == report["events"]
-    assert errors.total / errors.counts.sum() == pytest.approx(report["mae_median_s"])
+    count, total = (
+        of_name(telemetry.render(), f"time_abs_error_seconds_{part}") for part in ("count", "sum")
+    )
+    assert count["mixture",] == report["events"]
+    assert total["mixture",] / count["mixture",] == pytest.approx(report["mae_median_s"])
     covered = by_name["streamrec_time_interval_coverage_ratio"]
     assert covered["0.9", "mixture"] == pytest.approx(report["coverage90"])  # fewer than 10k events
     assert 0 < covered["0.5", "mixture"] < covered["0.9", "mixture"]
@@ -162,7 +154,7 @@ def test_weights_of_both_mixtures_sum_to_one(told) -> None:
 def test_no_user_and_no_mark_is_a_label(told) -> None:
     labels = {value for by_labels in told[0].values() for key in by_labels for value in key}
     assert not labels & {*(f"u{p}{i}" for p in (0, 1) for i in range(8)), *(f"m{i}" for i in range(6))}
-    assert len(samples(told[1].meters.text())) < 1000
+    assert len(samples(told[1].render())) < 1000
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=200), st.sampled_from([100, 1000]))
@@ -182,7 +174,7 @@ def test_a_window_is_as_long_as_it_says_to_a_thirty_second_and_a_cut(cuts: list[
 
 def test_stages_are_timed_from_their_own_beginning() -> None:
     clock, lane = Ticking(), new_lane()
-    telemetry = Telemetry(lane, CollectorRegistry(), clock)
+    telemetry = Told(lane, clock)
     apply, decode = lane.apply, JsonCodec.decode_many
 
     def slow(cut: Cut) -> CutResult:
@@ -197,7 +189,7 @@ def test_stages_are_timed_from_their_own_beginning() -> None:
         patch.setattr(lane, "apply", slow)
         patch.setattr(JsonCodec, "decode_many", slow_decode)
         n_cuts = 0
-        for _ in results(lane, values(), Seer(telemetry)):
+        for _ in results(lane, values(), telemetry):
             clock.now += 64.0  # whoever iterates takes its time, which is nobody's stage
             n_cuts += 1
     text = telemetry.render()
@@ -207,7 +199,7 @@ def test_stages_are_timed_from_their_own_beginning() -> None:
 
 def test_a_text_is_due_once_a_second() -> None:
     clock = Ticking()
-    telemetry = Telemetry(new_lane(), CollectorRegistry(), clock)
+    telemetry = Told(new_lane(), clock).telemetry
     assert telemetry.due()
     telemetry.render()
     assert not telemetry.due()
@@ -219,9 +211,9 @@ def test_a_text_is_due_once_a_second() -> None:
 
 def test_checkpoints_are_counted_and_timed(tmp_path: Path) -> None:
     lane = new_lane(checkpoint__every_events=100)
-    telemetry = Telemetry(lane, CollectorRegistry(), wall=lambda: 5e8)
+    telemetry = Told(lane)
     assert not telemetry.open(tmp_path / "state")
-    for _ in results(lane, values(), Seer(telemetry)):
+    for _ in results(lane, values(), telemetry):
         pass
     lane.close()
     text = telemetry.render()
@@ -234,7 +226,7 @@ def test_checkpoints_are_counted_and_timed(tmp_path: Path) -> None:
     assert of_name(text, "checkpoint_last_success_timestamp_seconds")[()] == 5e8
     assert of_name(text, "restores_total")["empty",] == 1
     resumed = new_lane(checkpoint__every_events=100)
-    again = Telemetry(resumed, CollectorRegistry())
+    again = Told(resumed)
     assert again.open(tmp_path / "state")
     text = again.render()
     assert of_name(text, "restores_total")["ok",] == 1
@@ -245,9 +237,9 @@ def test_checkpoints_are_counted_and_timed(tmp_path: Path) -> None:
 
 def test_a_state_that_is_refused_counts_as_rejected(tmp_path: Path) -> None:
     first = new_lane()
-    Telemetry(first, CollectorRegistry()).open(tmp_path / "state")
+    Told(first).open(tmp_path / "state")
     first.close()
-    other = Telemetry(new_lane(models__seed=1), CollectorRegistry())
+    other = Told(new_lane(models__seed=1))
     with pytest.raises(StateError):
         other.open(tmp_path / "state")
     assert of_name(other.render(), "restores_total")["rejected",] == 1
@@ -255,8 +247,8 @@ def test_a_state_that_is_refused_counts_as_rejected(tmp_path: Path) -> None:
 
 def test_updates_of_the_network_are_counted_by_outcome() -> None:
     lane = new_lane(models__enabled=["gamma_poisson", "recurrent"])
-    telemetry = Telemetry(lane, CollectorRegistry())
-    n_cuts = sum(1 for result in results(lane, values(), Seer(telemetry)) if result.batch.n_sets)
+    telemetry = Told(lane)
+    n_cuts = sum(1 for result in results(lane, values(), telemetry) if result.batch.n_sets)
     made = of_name(telemetry.render(), "updates_total")
     assert made["recurrent", "ok"] == n_cuts
     lane.engine.models["recurrent"]._skip()
@@ -267,13 +259,13 @@ def test_updates_of_the_network_are_counted_by_outcome() -> None:
 
 def test_a_state_taken_from_an_older_copy_counts_as_fallback(tmp_path: Path) -> None:
     first = new_lane(checkpoint__generation_every=1)
-    Telemetry(first, CollectorRegistry()).open(tmp_path / "state")
+    Told(first).open(tmp_path / "state")
     for _ in results(first, values()):
         pass
     first.close()
     (tmp_path / "state" / "lane.sqlite").write_bytes(b"not a database" * 400)
     again = new_lane(checkpoint__generation_every=1)
-    telemetry = Telemetry(again, CollectorRegistry())
+    telemetry = Told(again)
     assert telemetry.open(tmp_path / "state")
     made = of_name(telemetry.render(), "restores_total")
     assert (made["fallback",], made["ok",]) == (1, 0)
@@ -282,9 +274,9 @@ def test_a_state_taken_from_an_older_copy_counts_as_fallback(tmp_path: Path) -> 
 
 def test_evictions_are_counted_by_kind_and_sizes_are_those_of_the_arrays() -> None:
     lane = new_lane(state__max_users=16, state__user_floor=1, state__max_marks=16, state__mark_floor=1)
-    telemetry = Telemetry(lane, CollectorRegistry())
+    telemetry = Told(lane)
     events = [Event(f"u{i % 40}", f"m{i % 23}", 1e6 + i) for i in range(300)]
-    for _ in results(lane, {("clicks", 0): [encode_event(event) for event in events]}, Seer(telemetry)):
+    for _ in results(lane, {("clicks", 0): [encode_event(event) for event in events]}, telemetry):
         pass
     text, engine = telemetry.render(), lane.engine
     made = of_name(text, "evictions_total")
