@@ -46,7 +46,7 @@ class _Cluster:
         self._where = ",".join(settings.bootstrap)
         self._down: Any = None  # what the library said when it lost all brokers
         self._later: StreamrecError | None = None  # to raise when there are no records to give
-        self._touched: set[Place] = set()  # by a rebalance, since the poll began
+        self._touched: set[Place] = set()  # by a rebalance while more records were asked for
         self._closed = False
         self._admin: Any = None
         self._positions: dict[Place, int] = {}  # next offset to read, for what to say when it is gone
@@ -118,9 +118,9 @@ class _Cluster:
         later, self._later = self._later, None
         if later is not None:
             raise later
-        self._touched.clear()
         messages = self._consumer.consume(max_records, 0) or self._consumer.consume(1, timeout_s)
         if len(messages) == 1 < max_records:
+            self._touched.clear()
             more = self._consumer.consume(max_records - 1, 0)
             messages = [one for one in messages if (one.topic(), one.partition()) not in self._touched] + more
         if not messages and self._down is not None:
@@ -157,7 +157,9 @@ class _Cluster:
             return OutOfRangeError(
                 f"{self._where}: {text}; seek to one that it holds (see its bounds)", {place: wanted}
             )
-        return None if error.retriable() else translated(error, f"{self._where}: poll")
+        if error.retriable() or error.code() == kinds._MAX_POLL_EXCEEDED:  # then the assignee hears of it
+            return None
+        return translated(error, f"{self._where}: poll")
 
     def _put_back(self, records: Sequence[Record]) -> None:
         """Have records read again that cannot be given now."""

@@ -181,6 +181,8 @@ def our_errors(where: str) -> Iterator[None]:
 def translated(error: Any, where: str) -> StreamrecError:
     """Our error for one of the library's (a `KafkaError`)."""
     name = _codes().get(error.code(), str(error.code()))
+    if name == "_FATAL" and "group.instance.id" in error.str():
+        name = "FENCED_INSTANCE_ID"
     kind, advice = _KINDS.get(name, (BrokerError, "refused"))
     if kind is BrokerError and advice == "refused" and (error.retriable() or error.txn_requires_abort()):
         kind, advice = UnavailableError, "no answer for now; ask again"

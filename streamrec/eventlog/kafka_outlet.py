@@ -53,7 +53,7 @@ class _Writer:
         self._known: set[str] = set()
         self._waiting: dict[str, list[tuple[Message, Flight]]] = {}
         self._closed = False
-        with opening(self.where) as nets:
+        with opening(settings) as nets:
             self.producer = KafkaProducer(**options, kafka_client=net_maker(nets))
         self._net = nets[0]
 

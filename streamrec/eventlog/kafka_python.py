@@ -12,6 +12,7 @@ the thread that polls, may commit and seek, and may take its time.
 Positions are ours alone: what was gained is paused and stands at offset 0 until it is sought.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -42,18 +43,22 @@ _UNKNOWN_TOPIC: Final = kafka_errors.UnknownTopicOrPartitionError.errno
 
 
 @contextmanager
-def opening(where: str) -> Iterator[list[Any]]:
+def opening(settings: KafkaSettings) -> Iterator[list[Any]]:
     """Opens a client of the library; what it opened is closed again if it fails half way.
 
     Yields a list that takes the network client, which the library makes by the `kafka_client` of its options.
+    Where the broker says no and hangs up at once, the library mostly hears the second only.
     """
     nets: list[Any] = []
     try:
-        with our_errors(where):
+        with our_errors(",".join(settings.bootstrap)):
             yield nets
-    except BaseException:
+    except BaseException as error:
         for net in nets:
             net.close()
+        if isinstance(error, UnavailableError) and settings.sasl_username is not None:
+            hint = "if the broker is up, check sasl_mechanism, sasl_username and the password"
+            raise UnavailableError(f"{error}; {hint}") from None
         raise
 
 
@@ -76,7 +81,7 @@ class _Cluster:
         self._where = ",".join(settings.bootstrap)
         self._admin: Any = None
         self._closed = False
-        with opening(self._where) as nets:
+        with opening(settings) as nets:
             self._consumer = KafkaConsumer(**options, kafka_client=net_maker(nets))
         self._net = nets[0]
 
@@ -122,7 +127,7 @@ class _Cluster:
 
     def _described(self, topics: Sequence[str]) -> dict[str, Any]:
         if self._admin is None:
-            with opening(self._where) as nets:
+            with opening(self._settings) as nets:
                 options = connection_options(self._settings)
                 self._admin = KafkaAdminClient(**options, kafka_client=net_maker(nets))
         with our_errors(f"{self._where}: topics {', '.join(topics)}"):
@@ -215,6 +220,7 @@ class KafkaPythonMember(_Cluster):
         self._assignee, self._joined = assignee, True
         with our_errors(f"{self._where}: join"):
             self._consumer.subscribe(list(topics), listener=_Listener(self))
+        self._learn(topics)
 
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         """Records of partitions that are not paused; rebalances happen in here."""
@@ -294,6 +300,19 @@ class KafkaPythonMember(_Cluster):
             self._consumer.pause(TopicPartition(*place))
             self._consumer.seek(TopicPartition(*place), 0)
         self._unsought.update(places)
+
+    def _learn(self, topics: Sequence[str]) -> None:
+        """Wait until the library knows the topics; a leader that does not would give nothing to anybody."""
+        end = time.monotonic() + self._settings.request_timeout_s
+        cluster = self._net.cluster
+        while unknown := [topic for topic in topics if cluster.partitions_for_topic(topic) is None]:
+            if time.monotonic() > end:
+                self.places(unknown)  # says so if they do not exist
+                raise UnavailableError(
+                    f"{self._where}: no answer about topics {', '.join(unknown)}; ask again"
+                )
+            cluster.request_update()
+            time.sleep(0.02)
 
     def _close_consumer(self) -> None:
         self._aside.asking(super()._close_consumer)

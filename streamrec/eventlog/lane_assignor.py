@@ -40,7 +40,7 @@ class LaneAssignor:
         self.name = f"streamrec-lanes-{lanes}" + ("" if cooperative else "-eager")
         self._owned: tuple[Place, ...] = ()
         self._generation = -1
-        self._before: dict[int, str] = {}  # as this leader gave them last
+        self._before: dict[int, str] = {}  # as this leader gave them to static members
 
     def supported_protocols(self) -> list[RebalanceProtocol]:
         """The one way in which this assignor rebalances."""
@@ -74,7 +74,8 @@ class LaneAssignor:
         places = [(topic, p) for topic in topics for p in sorted(cluster.partitions_for_topic(topic) or ())]
         claims = [_claim(member) for member in eligible]
         given = plan(places, self.lanes, claims, self.cooperative, self._before)
-        self._before |= {partition % self.lanes: name for name in given for _, partition in given[name]}
+        static = {str(one.group_instance_id) for one in eligible if one.group_instance_id} & given.keys()
+        self._before |= {partition % self.lanes: name for name in static for _, partition in given[name]}
         ids = {member.member_id: _name(member) for member in members}
         return {
             member_id: ConsumerProtocolAssignment(VERSION, _by_topic(given.get(name, ())), b"")
