@@ -11,12 +11,17 @@ as printed, in the same order of operations, so that judging a record gives what
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
 
 VERSION = 1
+LATEST_S = 1e15
+"""Times of issue beyond this are no times (thirty million years)."""
+MOST = 1 << 53
+"""Offsets and numbers of marks from here on are no numbers of anything."""
 MODEL = "mixture"
 
 
@@ -178,7 +183,10 @@ def key_of(text: str) -> tuple[Key, str]:
     parts = text.rsplit(":", 4)
     if len(parts) < 5 or not (parts[1].isdecimal() and parts[2].isdecimal()):
         raise ValueError(f"id {text!r}: wanted topic:partition:offset:lane:model")
-    return Key(parts[0], int(parts[1]), int(parts[2])), parts[4]
+    key = Key(parts[0], int(parts[1]), int(parts[2]))
+    if max(key.partition, key.offset) >= MOST:
+        raise ValueError(f"id {text!r}: the partition or the offset is out of range")
+    return key, parts[4]
 
 
 def _issued(read: _Line) -> Issued:
@@ -186,8 +194,11 @@ def _issued(read: _Line) -> Issued:
         raise ValueError(f"version {read.v}: wanted {VERSION}")
     p = [m.p for m in read.marks]
     masses = [*p, read.p_rest, read.p_new_mark]
-    if not all(0.0 <= x <= 1.0 for x in masses) or min(read.n_rest, read.n_new) < 0:
-        raise ValueError("a probability is not within 0 and 1, or a number of marks is negative")
+    counts = read.n_rest, read.n_new
+    if not (min(masses) >= 0.0 and max(masses) <= 1.0 and min(counts) >= 0 and max(counts) < MOST):
+        raise ValueError("a probability is not within 0 and 1, or a number of marks is out of range")
+    if not abs(read.issued_at) <= LATEST_S:
+        raise ValueError(f"issued_at {read.issued_at}: out of range")
     edges, rates = _table(read.wait.hazard if read.wait is not None else None)
     large = read.set90.p_threshold if isinstance(read.set90, _LargeSet) else read.set90
     return Issued(
@@ -208,10 +219,15 @@ def _table(hazard: _Hazard | None) -> tuple[list[float], list[float]]:
         return [], []
     rates = [r for r in (*hazard.rate, hazard.tail) if r is not None]
     edges = hazard.edges_s
-    ascending = edges[:1] == [0.0] and all(a < b for a, b in pairwise(edges))
-    if len(hazard.rate) + 1 != len(edges) or not ascending or min(rates, default=0.0) < 0:
+    if len(hazard.rate) + 1 != len(edges) or not _ascends(tuple(edges)) or min(rates, default=0.0) < 0:
         raise ValueError("hazard: wanted edges that ascend from 0 and one rate for each bin")
     return (edges, rates) if len(rates) == len(edges) else ([], [])
+
+
+@lru_cache(16)
+def _ascends(edges: tuple[float, ...]) -> bool:
+    """Whether edges ascend from 0; those of a program are always the same."""
+    return edges[:1] == (0.0,) and all(a < b for a, b in pairwise(edges))
 
 
 def _interval(ends: Sequence[float | None] | None) -> tuple[float, float] | None:

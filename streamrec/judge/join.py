@@ -162,7 +162,7 @@ class Join:
         """A forecast was published."""
         user = self._touch(one.user)
         old = one.issued_at < user.newest or (one.issued_at == user.newest and one.key in user.keys)
-        if old or not math.isfinite(one.issued_at):
+        if old:
             self.tally.repeated += 1
             return
         if one.issued_at > user.newest:

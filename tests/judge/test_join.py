@@ -214,10 +214,21 @@ def test_windows_beyond_those_kept_become_one_and_nothing_is_lost() -> None:
         b'"n_new":1}',
         read.replace(b":x:", b":1:").replace(b'"p_new_mark":1', b'"p_new_mark":2'),
         read.replace(b":x:", b":1:").replace(b'"n_new":1', b'"n_new":1,"v":2'),
+        read.replace(b":x:", b":%d:" % 10**30),
+        read.replace(b":x:", b":1:").replace(b'"n_new":1', b'"n_new":%d' % 10**18),
+        read.replace(b":x:", b":1:").replace(b'"issued_at":1', b'"issued_at":1e300'),
     ],
 )
 def test_what_is_no_forecast_is_said_and_not_raised(line: bytes) -> None:
     assert isinstance(read_forecast(line), str)
+
+
+def test_the_shortest_forecast_is_read() -> None:
+    line = (
+        b'{"id":"log:0:1:0:m","user":"u","issued_at":1,"marks":[],"p_new_mark":1,"p_rest":0,"n_rest":0,'
+        b'"n_new":1}'
+    )
+    assert isinstance(read_forecast(line), Published)
 
 
 def test_a_forecast_without_a_waiting_time_is_read() -> None:
