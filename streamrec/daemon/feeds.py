@@ -47,8 +47,8 @@ class Feed(Protocol):
         """The steps that are due now."""
         ...
 
-    def finish(self) -> Iterator[Step]:
-        """The cut that is being made, as it is: the lane is to be given up."""
+    def finish(self, at_end: bool) -> Iterator[Step]:
+        """The cut that is being made, as it is: the lane is to be given up, at the log's end or before."""
         ...
 
 
@@ -100,7 +100,7 @@ class LiveFeed:
             yield from self._close()
         yield from self._ticks()
 
-    def finish(self) -> Iterator[Step]:
+    def finish(self, at_end: bool) -> Iterator[Step]:
         """What was read, as one cut."""
         self._queue.clear()
         if self.cutter.has_reads:
@@ -196,9 +196,12 @@ class FixedFeed:
                 self._round = self.cutter.order.n_ok
             self._target = self.cutter.order.n_ok + self.shares[self._turn]
 
-    def finish(self) -> Iterator[Step]:
-        """Nothing: a round is whole or was not."""
-        return iter(())
+    def finish(self, at_end: bool) -> Iterator[Step]:
+        """At the end of the log its last round, though it is not whole; before, nothing: it is made again."""
+        while at_end and self.cutter.has_work:
+            yield self.cutter.close()
+        if at_end:
+            self._round = self.cutter.order.n_ok
 
     def _drawn(self) -> Iterator[Pair]:
         queue = self._queues[self.places[self._turn]]

@@ -105,13 +105,13 @@ class Held:
         kept = {place: at for place, at in self.lane.kept.items() if place in self.read}
         return {} if kept == self.committed else kept
 
-    def finish(self) -> bool:
-        """Before the lane is given up: finish the cut, say so in the journal, and hand over a checkpoint.
+    def finish(self, at_end: bool = False) -> bool:
+        """Before the lane is given up, at the end of the log or before: finish the cut, say so in the journal.
 
         Returns whether the lane stands where it may be kept; if not, its last checkpoint is what counts.
         """
         failpoint("in_revoke")
-        if self._stays_refused() or not all(map(self._made, self.feed.finish())) or not self.feed.resting:
+        if self._stays_refused() or not all(map(self._made, self.feed.finish(at_end))) or not self.feed.resting:
             return False
         at = self.lane.positions
         self.lane.turn(Revoked(tuple((*place, at.get(place, 0)) for place in self.places)))

@@ -107,7 +107,7 @@ class Holdings:
         for number, places in self._expected.items():
             self._settle_lane(number, places)
 
-    def give_up(self, number: int) -> None:
+    def give_up(self, number: int, at_end: bool = False) -> None:
         """Finish, keep, commit and close a lane."""
         self._drop_opening(number)
         held = self.held.pop(number, None)
@@ -115,7 +115,7 @@ class Holdings:
             return
         kept = False
         try:
-            if held.finish():
+            if held.finish(at_end):
                 kept = held.lane.close(self.revoke_s)
             else:
                 held.lane.abandon()

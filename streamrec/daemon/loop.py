@@ -239,8 +239,9 @@ class Daemon:
     def _leave(self) -> None:
         self._enter("draining")
         self.holdings.revoke_s = min(self.holdings.revoke_s, GRACE_S)
+        at_end = self.until_end and self._has_read_all()
         for number in [*self.holdings.held, *self.holdings.openings]:
-            self.holdings.give_up(number)
+            self.holdings.give_up(number, at_end)
         try:
             self.member.close()
         except StreamrecError as error:
