@@ -207,8 +207,8 @@ def moved_users(kept: Layout, now: Layout) -> list[str]:
     """
     before = {name: topic.partitions for name, topic in kept.topics.items()}
     return [
-        f"{name} had {before[name]} partitions, now {topic.partitions}: {now.lanes} lanes do not divide both, "
-        "so that what is known of some users is in another lane than their next records; choose a number of "
+        f"{name} had {before[name]} partitions, now {topic.partitions}: {now.lanes} lanes do not divide "
+        "both, so that what is known of some users is in another lane than their next records; choose a number of "
         "lanes that divides both, or send the records to a new topic"
         for name, topic in now.topics.items()
         if before[name] != topic.partitions and (before[name] % now.lanes or topic.partitions % now.lanes)
@@ -271,7 +271,7 @@ def _ranges(plan: Plan, olds: Sequence[_Old], reader: Reader) -> dict[Place, tup
     ends = {place: end for old in olds for place, end in old.cutter.positions.items()}
     begins = {place: first for old in olds for place, first in old.cutter.begins.items()}
     bounds = reader.bounds(sorted(ends))
-    read_before = {place: (begins[place], end) for place, end in ends.items() if begins[place] < end}
+    read_before = {place: (max(0, begins[place]), end) for place, end in ends.items() if begins[place] < end}
     if plan.what_is_left:
         read_before = {place: (bounds[place].first, end) for place, (_, end) in read_before.items()}
     refuse_lost(read_before, bounds)

@@ -182,6 +182,12 @@ class Living:
             held.feed.looked(dict.fromkeys(held.places, self.draw.choice([0, 0, 100])))
             held.work()
 
+    def rest(self) -> None:
+        """Wait until every cut that is being made is closed."""
+        self.now += 1.0
+        for held in self.held.values():
+            held.work()
+
     def keep(self) -> None:
         """Checkpoints of all lanes, which go on."""
         for held in self.held.values():
