@@ -208,8 +208,8 @@ def moved_users(kept: Layout, now: Layout) -> list[str]:
     before = {name: topic.partitions for name, topic in kept.topics.items()}
     return [
         f"{name} had {before[name]} partitions, now {topic.partitions}: {now.lanes} lanes do not divide "
-        "both, so that what is known of some users is in another lane than their next records; choose a number of "
-        "lanes that divides both, or send the records to a new topic"
+        "both, so that what is known of some users is in another lane than their next records; choose a "
+        "number of lanes that divides both, or send the records to a new topic"
         for name, topic in now.topics.items()
         if before[name] != topic.partitions and (before[name] % now.lanes or topic.partitions % now.lanes)
     ]

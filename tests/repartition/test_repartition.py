@@ -1,4 +1,4 @@
-"""A state made anew for other lanes: nothing lost, nothing doubled, the old one kept, refusals with a reason."""
+"""A state made anew for other lanes: nothing lost, nothing doubled, the old one kept, refusals explained."""
 
 import math
 from collections import Counter
