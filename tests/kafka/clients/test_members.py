@@ -1,6 +1,7 @@
 """What a member and a reader promise, of both clients, on a broker."""
 
 import threading
+import time
 
 import pytest
 from ears import Ears, poll_until, polling, settings_for, wait_until
@@ -270,9 +271,35 @@ def test_what_the_assignee_raises_comes_out_of_poll_and_loses_no_record(broker, 
     assert [one.offset for one in records] == list(range(40))
 
 
-def test_nobody_answers_and_that_is_said_in_time(client):
-    import time  # noqa: PLC0415
+def test_a_cluster_that_goes_away_is_said_and_found_again(own_broker, client, opened):
+    broker = own_broker()
+    topic = broker.topic()
+    broker.direct.send(topic, VALUES)
+    member = opened(connect(settings_for(broker.bootstrap, client, request_timeout_s=2.0)).member())
+    member.join([topic], Ears(member))
+    poll_until(member, lambda records: len(records) == 40)
+    broker.kill()
+    with pytest.raises(UnavailableError):
+        poll_until(member, lambda _: False, timeout_s=20)
+    began = time.monotonic()
+    with pytest.raises(UnavailableError):
+        member.commit({(topic, 0): Commit(40)})
+    assert time.monotonic() - began < 15
+    broker.start()
+    broker.direct.send(topic, VALUES)
+    records: list[bytes] = []
+    wait_until(lambda: records.extend(_polled(member)) or len(records) == 40, timeout_s=40)
+    assert records == VALUES
 
+
+def _polled(member):
+    try:
+        return [record.value for record in member.poll(100, 0.1)]
+    except UnavailableError:
+        return []
+
+
+def test_nobody_answers_and_that_is_said_in_time(client):
     began = time.monotonic()
     with pytest.raises(UnavailableError):
         connect(settings_for("127.0.0.1:9", client, request_timeout_s=1.0)).reader()
