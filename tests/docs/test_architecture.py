@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "streamrec"
 FILES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
-VERBS = tuple("run evaluate simulate validate inspect verify forecast demo data judge dlq".split())
+VERBS = ("run", "evaluate", "simulate", "validate", "inspect", "verify", "forecast", "demo", "data")
+LATER = ("judge", "dlq")
 
 HELP = """
 import sys
@@ -69,7 +70,7 @@ def test_the_key_of_the_kernel_cache_covers_kernels_and_what_they_import() -> No
 
 
 def test_help_answers_in_a_process_that_has_no_torch_numba_or_numpy() -> None:
-    subprocess.run([sys.executable, "-c", HELP, *VERBS], check=True, capture_output=True, text=True)
+    subprocess.run([sys.executable, "-c", HELP, *VERBS, *LATER], check=True, capture_output=True, text=True)
 
 
 def test_torch_is_imported_by_the_neural_files_only() -> None:
