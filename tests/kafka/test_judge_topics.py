@@ -19,13 +19,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "judge"))
 
 from judged import Lines, lines, settings_of, toy_forecasts, verdict
 
+from streamrec.daemon.layout import folder_of
 from streamrec.errors import BrokerError
+from streamrec.evaluate import cumulative
 from streamrec.event import Record
 from streamrec.eventlog.base import Reject
 from streamrec.eventlog.clients import Message
 from streamrec.eventlog.topics import TopicLetters, connect
 from streamrec.settings import KafkaSettings
 from streamrec.verbs import letters as verb
+from streamrec.verbs.opening import kept_lane
 
 pytestmark = pytest.mark.needs("offsets")
 PARTITIONS = 2
@@ -51,7 +54,10 @@ def command(broker: Cluster, *arguments: str) -> subprocess.Popen[bytes]:
 
 def ended(process: subprocess.Popen[bytes]) -> str:
     """What a process said until it ended well."""
-    out, err = process.communicate(timeout=90)
+    try:
+        out, err = process.communicate(timeout=400)  # the first run of all compiles kernels
+    finally:
+        process.kill()
     assert process.returncode == 0, err.decode()
     return (out + err).decode()
 
@@ -186,3 +192,23 @@ def test_letters_go_to_no_topic_that_does_not_exist(broker: Cluster, tmp_path: P
     with pytest.raises(BrokerError, match="no-such-topic does not exist"):
         verb.requeue_letters(str(path), kafka_of(broker), None, None, None, False, None, None)
     assert not Path(f"{path}.requeued").exists()
+
+
+def test_the_daemons_own_scores_are_the_judges(
+    broker: Cluster, topics: Callable[..., str], tmp_path: Path
+) -> None:
+    events, forecasts = topics("events"), topics("forecasts")
+    send(broker, [Message(events, line, b"k") for line in lines(400, 3)["log", 0]])
+    (tmp_path / "tiny.toml").write_text('[models]\nenabled = ["gamma_poisson", "context_1"]\n')
+    state, tiny = tmp_path / "state", ("-c", str(tmp_path / "tiny.toml"))
+    sink = ("--state", str(state), "--sink", f"kafka:{forecasts}", "--until-end")
+    ended(command(broker, "run", f"kafka://{events}", *tiny, *sink))
+    names = ("--forecasts", f"kafka://{forecasts}", "--events", f"kafka://{events}")
+    ended(command(broker, "judge", *names, *tiny, "--json", str(tmp_path / "figures.json")))
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    theirs = cumulative(kept_lane(folder_of(state, 0, 1)).engine)["mixture"]
+    assert figures["mark_issued"]["events"] == theirs["mark_issued"]["events"] > 100
+    assert figures["mark_issued"]["nll"] == pytest.approx(theirs["mark_issued"]["nll"], rel=1e-9)
+    assert figures["time"]["events"] == theirs["time"]["events"]
+    density = theirs["time"]["log_density_issued"]
+    assert figures["time"]["log_density_issued"] == pytest.approx(density, rel=1e-9)
