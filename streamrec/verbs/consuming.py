@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from streamrec.daemon.folders import refuse_other_lanes
 from streamrec.daemon.holdings import Workshop
 from streamrec.daemon.loop import Daemon
 from streamrec.daemon.observer import Observer
@@ -53,6 +54,7 @@ def consume(
     topics = topics_of(inputs)
     if state is None:
         raise ConfigError(f"{inputs[0]}: a live topic needs --state FOLDER, where its checkpoints are kept")
+    refuse_other_lanes(state, settings.kafka.lanes)
     clients = connect(settings.kafka)
     _check_lanes(clients, settings, topics)
     warm_up(settings)

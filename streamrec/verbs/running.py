@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from streamrec.errors import ConfigError
+from streamrec.errors import ConfigError, StateError
 from streamrec.evaluate import cumulative
 from streamrec.eventlog.datasets import cache_folder, get_dataset
 from streamrec.eventlog.files import FileSource
@@ -58,7 +58,12 @@ def _drive(
 ) -> int:
     """Open, stream and close a lane; the events that it had before."""
     open_lane = partial(lane.open, make_writer=ThreadWriter) if watch is None else watch.open
-    if state is not None and open_lane(state) and lane.n_events:
+    resumed = state is not None and open_lane(state)
+    if lane.layout:
+        raise StateError(
+            f"{state}: was made from topics, and cannot go on with files; give a folder of its own"
+        )
+    if resumed and lane.n_events:
         console.print(f"{state}: resumed after {lane.n_events:,} events")
     events = Events(source, poll_events=lane.settings.cut.poll_events)
     before = lane.n_events

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "streamrec"
 FILES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
-VERBS = ("run", "evaluate", "simulate", "validate", "inspect", "verify", "forecast", "demo", "data")
+VERBS = ("run", "evaluate", "simulate", "validate", "inspect", "verify", "forecast", "demo", "data", "state")
 LATER = ("judge", "dlq")
 
 HELP = """
@@ -30,7 +30,7 @@ from streamrec.cli import app
 for words in ([], *([verb] for verb in sys.argv[1:])):
     done = CliRunner().invoke(app, [*words, "--help"])
     assert done.exit_code == 0, (words, done.output, done.exception)
-    group = not words or words[0] in ("data", "dlq")
+    group = not words or words[0] in ("data", "dlq", "state")
     assert group or "Example: streamrec" in done.output, (words, done.output)
 """
 

@@ -23,9 +23,11 @@ from streamrec.processor import CutResult, Engine
 from streamrec.repartition import Outcome, Plan, repartition
 from streamrec.settings import Settings, load_settings
 from streamrec.state.reading import read_lane
+from streamrec.verbs.consuming import consume
 from streamrec.verbs.keeping import verify
 from streamrec.verbs.opening import kept_lane, lane_of_checkpoint
 from streamrec.verbs.repartitioning import repartition_state
+from streamrec.verbs.running import run
 
 
 def settings_for(lanes: int = 1) -> Settings:
@@ -161,6 +163,20 @@ def test_the_old_state_is_kept_beside_the_new_one(cluster: Cluster, state: Path)
     refuse_other_lanes(state.with_name("absent"), 2)
     with pytest.raises(ConfigError, match=r"state\.before-2: is there already"):
         remade(cluster, Plan(state, 2, [TOPIC]))
+
+
+def test_a_daemon_with_another_number_of_lanes_does_not_begin_anew_beside_a_state(state: Path) -> None:
+    flags = {**TINY, "kafka.lanes": 2}
+    with pytest.raises(StateError, match=r"holds one lane, but kafka\.lanes is 2"):
+        consume([f"kafka://{TOPIC}"], None, flags, state, "none", None)
+    assert list(lane_folders(state)) == [0]
+
+
+def test_files_do_not_go_on_with_a_state_of_topics(state: Path) -> None:
+    log = state.with_name("log.csv")
+    log.write_text("user,mark,time\nu1,m1,5\n")
+    with pytest.raises(StateError, match="was made from topics, and cannot go on with files"):
+        run([str(log)], None, dict(TINY), state, "none", None)
 
 
 def test_a_call_that_was_killed_between_its_renames_is_taken_back(
