@@ -3,12 +3,12 @@
 import json
 import random
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from brokers import Cluster
-from conftest import Topics
 from kafka import KafkaProducer
 from typer.testing import CliRunner
 
@@ -26,6 +26,7 @@ from streamrec.verbs.scoring import evaluate_files
 
 pytestmark = pytest.mark.needs("transactions", "offsets", "admin")
 PARTITIONS = 4
+Topics = Callable[..., str]
 
 
 def flags_for(broker: Cluster, topic: str, **more: Any) -> dict[str, Any]:

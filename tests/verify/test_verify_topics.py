@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Serve
-from fake_topics import TINY, TOPIC, Cluster, FakeReader, Living
+from fake_topics import TINY, TOPIC, Cluster, FakeClients, FakeReader, Living
 
 from streamrec.entries import GapSkip, Rewound
 from streamrec.errors import BrokerError, ConfigError, StateError
@@ -37,10 +36,12 @@ def replayed(state: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 @pytest.fixture
-def cluster(serve: Serve) -> Cluster:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """The cluster that the verbs reach, whatever they are told of brokers."""
     cluster = Cluster(4)
     cluster.send(1200, seed=1)
-    serve(cluster)
+    for verb in ("keeping", "opening"):
+        monkeypatch.setattr(f"streamrec.verbs.{verb}.connect", lambda settings: FakeClients(cluster))
     return cluster
 
 

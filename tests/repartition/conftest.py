@@ -1,6 +1,0 @@
-"""The topics in memory of `tests/verify`."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "verify"))
