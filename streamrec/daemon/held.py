@@ -106,12 +106,16 @@ class Held:
         return {} if kept == self.committed else kept
 
     def finish(self, at_end: bool = False) -> bool:
-        """Before the lane is given up, at the end of the log or before: finish the cut, say so in the journal.
+        """Before the lane is given up, at the log's end or before: finish the cut, and journal that it goes.
 
         Returns whether the lane stands where it may be kept; if not, its last checkpoint is what counts.
         """
         failpoint("in_revoke")
-        if self._stays_refused() or not all(map(self._made, self.feed.finish(at_end))) or not self.feed.resting:
+        if (
+            self._stays_refused()
+            or not all(map(self._made, self.feed.finish(at_end)))
+            or not self.feed.resting
+        ):
             return False
         at = self.lane.positions
         self.lane.turn(Revoked(tuple((*place, at.get(place, 0)) for place in self.places)))

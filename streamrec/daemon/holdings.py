@@ -16,7 +16,14 @@ from streamrec.daemon.layout import Layout, by_lane, lane_of, layout_of, refuse_
 from streamrec.daemon.observer import Observer
 from streamrec.daemon.opening import Opening
 from streamrec.entries import Assigned
-from streamrec.errors import DiskError, FencedError, NotMemberError, StreamrecError, UnavailableError
+from streamrec.errors import (
+    DeliveryError,
+    DiskError,
+    FencedError,
+    NotMemberError,
+    StreamrecError,
+    UnavailableError,
+)
 from streamrec.eventlog.base import Place
 from streamrec.eventlog.clients import Bounds, Commit, Member
 from streamrec.failpoints import failpoint
@@ -24,6 +31,9 @@ from streamrec.lane import Lane
 from streamrec.settings import KafkaSettings
 
 RETRY_S = 1.0
+MAX_FENCED = 3
+"""Times that a lane may be taken from us, while the group says that it is ours, before we stop."""
+
 Clock = Callable[[], float]
 
 
@@ -70,7 +80,7 @@ class Holdings:
         self._expected: dict[int, list[Place]] = {}
         self._known = False
         self._retry_at: dict[int, float] = {}
-        self._fenced: dict[int, float] = {}
+        self._fenced: dict[int, int] = {}
 
     def gained(self, places: Sequence[Place]) -> None:
         """These partitions are ours; see `Assignee`."""
@@ -121,9 +131,11 @@ class Holdings:
                 held.lane.abandon()
             failpoint("after_revoke")
             self._commit_last(held)
-        except (DiskError, FencedError, UnavailableError) as error:
+        except (DiskError, FencedError, UnavailableError, DeliveryError) as error:
             self.observer.failed("revoke", error)
             held.lane.abandon()
+            if isinstance(error, DeliveryError) and not self.settings.transactions:
+                raise
         self.observer.closed(number, kept)
 
     def drop(self, number: int) -> None:
@@ -140,11 +152,34 @@ class Holdings:
         self.drop(number)
         self._retry_at[number] = self.clock() + RETRY_S
 
-    def fenced(self, number: int, error: FencedError) -> None:
-        """Another member has opened a lane of ours: the group will soon say so, or something is wrong."""
+    def fenced(self, number: int, error: FencedError | DeliveryError) -> None:
+        """Another one has opened a lane of ours, or shut us out of its transactions.
+
+        The group will soon say that it is another's. If it does not, that one was late (a restore that nobody
+        waits for any more, a member that is gone again) or the broker has aborted a transaction: then the
+        lane is opened anew. Whoever takes it again and again shares our folder, which cannot go on. To be
+        shut out of a transaction looks like any message that was refused.
+
+        Raises
+        ------
+        FencedError
+            If this happened too often while the group said that the lane is ours.
+        DeliveryError
+            If messages were refused as often, or outside of a transaction.
+        """
+        if isinstance(error, DeliveryError) and not self.settings.transactions:
+            raise error
         self.observer.failed("fenced", error)
         self.drop(number)
-        self._fenced[number] = self.clock() + 2 * self.settings.session_timeout_s
+        self._fenced[number] = self._fenced.get(number, 0) + 1
+        if self._fenced[number] > MAX_FENCED:
+            if isinstance(error, DeliveryError):
+                raise error
+            raise FencedError(
+                f"lane {number}: the group says that it is ours, but another process opens its folder again "
+                "and again; two daemons share a state directory: give each group one of its own"
+            ) from error
+        self._retry_at[number] = self.clock() + self.settings.session_timeout_s
 
     def again(self, numbers: Iterable[int]) -> None:
         """Give lanes up and open them anew, because the log is not what it was."""
@@ -153,18 +188,19 @@ class Holdings:
         self._known = False
 
     def commit(self) -> None:
-        """Tell the group how far each lane's newest checkpoint on the disk is.
+        """Tell the group how far each lane's newest checkpoint on the disk is; a transaction has done so.
 
         Raises
         ------
         NotMemberError, UnavailableError
             As `Member.commit`; the others are tried next time.
         """
-        for held in self.held.values():
+        for number, held in self.held.items():
             positions = held.commits()
             if positions:
+                self._fenced.pop(number, None)
                 failpoint("before_commit")
-                self.member.commit(_commits(positions))
+                self._tell_group(positions)
                 held.committed = positions
                 failpoint("after_commit")
 
@@ -172,9 +208,13 @@ class Holdings:
         try:
             positions = held.commits()
             if positions:
-                self.member.commit(_commits(positions))
+                self._tell_group(positions)
         except (NotMemberError, UnavailableError) as error:
             self.observer.failed("commit", error)
+
+    def _tell_group(self, positions: Mapping[Place, int]) -> None:
+        if not self.settings.transactions:
+            self.member.commit({place: Commit(at) for place, at in sorted(positions.items())})
 
     def _settle_lane(self, number: int, places: list[Place]) -> None:
         held = self.held.get(number)
@@ -186,18 +226,14 @@ class Holdings:
             self._open(number, places)
 
     def _may_open(self, number: int, places: list[Place]) -> bool:
-        if not self.mine.issuperset(places) or self.clock() < self._retry_at.get(number, 0.0):
-            return False
-        if number in self._fenced and self.clock() >= self._fenced[number]:
-            raise FencedError(
-                f"lane {number}: the group says that it is ours, but another process has opened its folder "
-                "and keeps it; two daemons share a state directory: give each group one of its own"
-            )
-        return number not in self._fenced
+        return self.mine.issuperset(places) and self.clock() >= self._retry_at.get(number, 0.0)
 
     def _open(self, number: int, places: list[Place]) -> None:
         try:
             opening = self.workshop.opening(number, places, self.member)
+        except (FencedError, DeliveryError) as error:
+            self.fenced(number, error)
+            return
         except (UnavailableError, DiskError) as error:
             self.retry(number, error)
             return
@@ -210,18 +246,13 @@ class Holdings:
             return
         try:
             lane = opening.result()
-        except (DiskError, UnavailableError) as error:
-            self.retry(number, error)
-            return
-        try:
             self._compare(lane, places)
+        except (FencedError, DeliveryError) as error:
+            self.fenced(number, error)
+            return
         except (DiskError, UnavailableError) as error:
-            lane.abandon()
             self.retry(number, error)
             return
-        except BaseException:
-            lane.abandon()
-            raise
         del self.openings[number]
         self.held[number] = held = self.workshop.hold(number, lane, places)
         self.member.seek({place: held.read[place] for place in places})
@@ -256,7 +287,7 @@ class Holdings:
             self.observer.failed("metadata", error)
             return
         self._expected = by_lane(places, self.settings.lanes)
-        self._known = True
+        self._known = self.mine.issubset(places)  # else what we were told of the topics is not the latest
 
     def _drop_opening(self, number: int) -> None:
         opening = self.openings.pop(number, None)
@@ -265,7 +296,3 @@ class Holdings:
 
     def _lanes(self, places: Sequence[Place]) -> list[int]:
         return sorted({lane_of(place, self.settings.lanes) for place in places})
-
-
-def _commits(positions: Mapping[Place, int]) -> dict[Place, Commit]:
-    return {place: Commit(at) for place, at in sorted(positions.items())}

@@ -20,6 +20,7 @@ from streamrec.daemon.observer import Observer, State, Unobserved
 from streamrec.daemon.pauses import Pauses
 from streamrec.errors import (
     BrokerError,
+    DeliveryError,
     DiskError,
     FencedError,
     NotMemberError,
@@ -102,7 +103,7 @@ class Daemon:
                 self.holdings.drop(number)
             raise
         finally:
-            self._leave()
+            self.leave()
 
     def begin(self) -> None:
         """Join the group."""
@@ -128,6 +129,18 @@ class Daemon:
         self.observer.between()
         if self.until_end and self._has_read_all():
             self.stop()
+
+    def leave(self) -> None:
+        """Give up every lane, and leave the group."""
+        self._enter("draining")
+        self.holdings.revoke_s = min(self.holdings.revoke_s, GRACE_S)
+        at_end = self.until_end and self._has_read_all()
+        for number in [*self.holdings.held, *self.holdings.openings]:
+            self.holdings.give_up(number, at_end)
+        try:
+            self.member.close()
+        except StreamrecError as error:
+            self.observer.failed("leave", error)
 
     def gained(self, places: Sequence[Place]) -> None:
         """See `Assignee`."""
@@ -169,7 +182,7 @@ class Daemon:
         held = self.holdings.held[number]
         try:
             held.work()
-        except FencedError as error:
+        except (FencedError, DeliveryError) as error:
             self.holdings.fenced(number, error)
         except (DiskError, UnavailableError) as error:
             self.holdings.retry(number, error)
@@ -178,11 +191,13 @@ class Daemon:
                 self.observer.failed("journal", held.stalled)
 
     def _look(self) -> None:
-        """Now and then: what the log holds beyond what was read; are the topics still the same?"""
+        """Now and then: are the lanes still ours, what does the log hold, are the topics the same?"""
         now = self.clock()
         if now < self._look_at:
             return
         self._look_at = now + LOOK_S
+        for number in sorted(self.holdings.held):
+            self._look_whether_ours(number)
         places = [place for held in self.holdings.held.values() for place in held.places]
         try:
             bounds = self.member.bounds(places)
@@ -200,6 +215,15 @@ class Daemon:
         committed = {p: n for held in self.holdings.held.values() for p, n in held.committed.items()}
         applied = {p: n for held in self.holdings.held.values() for p, n in held.lane.positions.items()}
         self.observer.looked(bounds, applied, committed)
+
+    def _look_whether_ours(self, number: int) -> None:
+        """A lane without work does not notice that another one has opened it since."""
+        store = self.holdings.held[number].lane.store
+        try:
+            if store is not None:
+                store.check_owner()
+        except FencedError as error:
+            self.holdings.fenced(number, error)
 
     def _identify(self) -> None:
         """Open lanes anew whose topics are other ones by now, or have more partitions."""
@@ -235,17 +259,6 @@ class Daemon:
         held = self.holdings.held.values()
         at = self.member.positions([place for lane in held for place in lane.places])
         return bool(held) and all(at.get(p, -1) >= self._ends.get(p, 0) for lane in held for p in lane.places)
-
-    def _leave(self) -> None:
-        self._enter("draining")
-        self.holdings.revoke_s = min(self.holdings.revoke_s, GRACE_S)
-        at_end = self.until_end and self._has_read_all()
-        for number in [*self.holdings.held, *self.holdings.openings]:
-            self.holdings.give_up(number, at_end)
-        try:
-            self.member.close()
-        except StreamrecError as error:
-            self.observer.failed("leave", error)
 
 
 def _lane(lanes: int) -> Callable[[Record], int]:

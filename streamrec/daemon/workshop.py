@@ -15,6 +15,7 @@ from streamrec.daemon.layout import folder_of
 from streamrec.daemon.observer import Observer
 from streamrec.daemon.opening import InlineOpening, Opening, ThreadOpening
 from streamrec.daemon.transactions import TransactionWriter, last_committed, name_of
+from streamrec.errors import DiskError, UnavailableError
 from streamrec.eventlog.base import Codec, Place
 from streamrec.eventlog.clients import Member, Transactor
 from streamrec.lane import Lane, MakeWriter
@@ -62,8 +63,12 @@ class Plain:
         """Restore a lane and be its owner."""
         folder = folder_of(self.state, number, self.settings.kafka.lanes)
         lane = Lane(self.settings, self.outputs(number), clock_of=own_clock, number=number)
+
+        def make_writer(store: LaneStore, sync: Callable[[], object]) -> Writer:
+            return self.make_writer(store, partial(_patiently, sync))
+
         try:
-            lane.open(folder, self.make_writer)
+            lane.open(folder, make_writer)
         except BaseException:
             lane.abandon()
             raise
@@ -137,3 +142,17 @@ def _held(shop: Plain | Transactional, number: int, lane: Lane, places: Sequence
         feed = FixedFeed(lane.cutter, places)
     every_s = settings.checkpoint.every_s
     return Held(number, lane, places, feed, shop.codec.decode_many, shop.clock, every_s, shop.observer)
+
+
+def _patiently(sync: Callable[[], object]) -> None:
+    """Bring out what a checkpoint needs; while the broker is away the checkpoint fails, and nothing else.
+
+    Raises
+    ------
+    DiskError
+        If it cannot be brought out for now: the writer keeps the checkpoint for its next try.
+    """
+    try:
+        sync()
+    except UnavailableError as error:
+        raise DiskError(f"forecasts are not acknowledged, their checkpoint waits: {error}") from error

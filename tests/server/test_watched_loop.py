@@ -124,7 +124,7 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
     loop = Loop(tmp_path)
     yield loop
     loop.member.down = False
-    loop.daemon._leave()
+    loop.daemon.leave()
     loop.scene.server.close()
 
 
