@@ -18,8 +18,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-import msgspec
-
 from streamrec.bins import Bins, Counts
 from streamrec.errors import ConfigError, InvariantError
 from streamrec.event import Event, Record, TieSet
@@ -28,9 +26,7 @@ from streamrec.eventlog.reasons import SKIPPED
 from streamrec.order import Order
 from streamrec.packed import pack, unpack
 from streamrec.places import NO_CHECK, Place, check_sum, own_clock
-
-Read = tuple[str, int, int, int]
-"""Records read: topic, partition, first offset, next offset."""
+from streamrec.spans import CutterState, Read, Span
 
 
 class Cut(NamedTuple):
@@ -52,46 +48,6 @@ class Cut(NamedTuple):
     counts: Counts
     rejects: list[tuple[Record, Reject]]
     flushed: bool = False
-
-
-class _CutterState(msgspec.Struct, array_like=True):
-    """A `Cutter` between two cuts; `places` holds (topic, partition, place)."""
-
-    serial: int
-    places: list[tuple[str, int, Place]]
-    bins: bytes
-    order: bytes
-
-
-def positions_in(dumped: bytes) -> dict[tuple[str, int], int]:
-    """Next offsets in what `Cutter.dump` wrote, for those who only look.
-
-    Examples
-    --------
-    >>> positions_in(Cutter(Order(), lambda _: math.nan).dump())
-    {}
-    """
-    state = unpack(dumped, _CutterState, "cutter")
-    return {(topic, partition): place.next for topic, partition, place in state.places}
-
-
-class _Span:
-    """A range of records that is being read, the value of its last record, and whose clock they move."""
-
-    __slots__ = ("clock", "first", "last", "next", "partition", "topic")
-
-    def __init__(self, topic: str, partition: int, first: int, clock: str) -> None:
-        self.topic = topic
-        self.partition = partition
-        self.first = first
-        self.next = first
-        self.last: bytes | None = None
-        self.clock = clock
-
-    @property
-    def read(self) -> Read:
-        """As it goes into a cut."""
-        return self.topic, self.partition, self.first, self.next
 
 
 class Cutter:
@@ -142,8 +98,8 @@ class Cutter:
 
     def _begin(self) -> None:
         """Start an empty cut."""
-        self._span = _Span("", -1, -1, "")
-        self._reads: list[_Span] = []
+        self._span = Span("", -1, -1, "")
+        self._reads: list[Span] = []
         self._rejects: list[tuple[Record, Reject]] = []
         self._causes: list[tuple[str, int]] = []
         self._records = 0
@@ -308,11 +264,11 @@ class Cutter:
         """The whole state, the order's included; between cuts only. Equal states give equal bytes."""
         self._between_cuts("dump")
         places = [(topic, partition, place) for (topic, partition), place in sorted(self._places.items())]
-        return pack(_CutterState(self.serial, places, self.bins.dump(), self.order.dump()))
+        return pack(CutterState(self.serial, places, self.bins.dump(), self.order.dump()))
 
     def load(self, data: bytes) -> None:
         """Become what `dump` wrote down; CorruptStateError if it did not."""
-        state = unpack(data, _CutterState, "cutter")
+        state = unpack(data, CutterState, "cutter")
         self.order.load(state.order)
         self.bins.load(state.bins)
         self.serial = state.serial
@@ -334,12 +290,12 @@ class Cutter:
         else:
             self._rejects.append((record, decoded))
 
-    def _locate(self, topic: str, partition: int, offset: int) -> _Span:
+    def _locate(self, topic: str, partition: int, offset: int) -> Span:
         """The range that goes on with `offset`; a gap before it (markers, compaction) is skipped."""
         last = self._span
         if topic != last.topic or partition != last.partition:
             expected = self._expected(topic, partition, offset)
-            self._span = last = _Span(topic, partition, expected, self.clock_of(topic))
+            self._span = last = Span(topic, partition, expected, self.clock_of(topic))
             self._reads.append(last)
         if offset < last.next:
             raise InvariantError(
@@ -413,19 +369,3 @@ class Cutter:
             raise InvariantError(
                 f"{what}: wanted between two cuts, got it after {self._records} records of one"
             )
-
-
-def fixed_shares(cut_events: int, partitions: int) -> tuple[int, ...]:
-    """Accepted events that a round of the fixed mode takes from each partition, in partition order.
-
-    Examples
-    --------
-    >>> fixed_shares(128, 3)
-    (43, 43, 42)
-    """
-    if not 1 <= partitions <= cut_events:
-        raise ConfigError(
-            f"cut_events: wanted one or more for each of {partitions} partitions, got {cut_events}"
-        )
-    share, rest = divmod(cut_events, partitions)
-    return tuple(share + (i < rest) for i in range(partitions))

@@ -5,7 +5,8 @@ Each kind is a tagged, frozen struct; msgspec writes it as a short array and ref
 
 import msgspec
 
-from streamrec.cut import Cut, Read
+from streamrec.cut import Cut
+from streamrec.spans import Read
 
 
 class CutEntry(msgspec.Struct, frozen=True, array_like=True, tag="cut"):

@@ -382,4 +382,5 @@ def _order(settings: Settings) -> Order:
         max_tie_marks=1 if o.ties == "file-order" else o.max_tie_marks,
         held_events=o.held_events,
         dedupe_events=o.dedupe_events,
+        max_skew_s=o.max_skew_s,
     )

@@ -24,63 +24,13 @@ from collections import Counter, deque
 from heapq import heapify, heappop, heappush
 from typing import Literal
 
-import msgspec
-
+from streamrec.clocks import Clock, ClockState, OpenSet, OrderState
 from streamrec.errors import ConfigError
 from streamrec.event import Event, TieSet
 from streamrec.packed import pack, unpack
 
 Verdict = Literal["ok", "late", "duplicate", "held"]
 """What became of a pushed event; a held one becomes ok or late when it is released."""
-
-_Held = tuple[float, int, str, str, str, int]
-"""An event that waits for the watermark: time, arrival, user, mark, topic, offset."""
-
-
-class _ClockState(msgspec.Struct, array_like=True):
-    """A clock as it is written down; `open` and `held` sorted by (time, arrival)."""
-
-    name: str
-    partition: int
-    arrivals: int
-    watermark: float
-    open: list[tuple[float, int, str, str, int, bool, list[str]]]
-    held: list[_Held]
-    ids: list[str]
-
-
-class _OrderState(msgspec.Struct, array_like=True):
-    """All of an `Order` but its settings."""
-
-    clocks: list[_ClockState]
-    released: list[TieSet]
-    last_of_waiting: list[tuple[str, float]]
-    n_ok: int
-    n_late: int
-    n_duplicate: int
-    n_forced: int
-    n_forgotten: int
-
-
-class _Clock:
-    """One course of time: its watermark, its open sets and held events (both heaps), its last ids."""
-
-    __slots__ = ("arrivals", "held", "id_set", "ids", "n_open", "name", "open", "partition", "watermark")
-
-    def __init__(self, name: str, partition: int) -> None:
-        self.name = name
-        self.partition = partition
-        self.arrivals = 0
-        self.watermark = -math.inf
-        self.open: list[_Open] = []  # also sets that were closed at max_tie_marks
-        self.n_open = 0
-        self.held: list[_Held] = []
-        self.ids: deque[str] = deque()  # oldest first; a dict is slow at dropping its first key
-        self.id_set: set[str] = set()
-
-
-_Open = tuple[float, int, str, str, int, bool, list[str], _Clock]
-"""An open set: time, first arrival, user, topic, offset, further, marks (grow), clock; a tuple for speed."""
 
 
 class Order:
@@ -138,9 +88,9 @@ class Order:
         self.released: list[TieSet] = []
         self.released_marks = 0
         self.n_ok = self.n_late = self.n_duplicate = self.n_forced = self.n_forgotten = 0
-        self._clocks: dict[tuple[str, int], _Clock] = {}
-        self._clock = _Clock("", -1)  # of the last event
-        self._open: dict[str, _Open] = {}
+        self._clocks: dict[tuple[str, int], Clock] = {}
+        self._clock = Clock("", -1)  # of the last event
+        self._open: dict[str, OpenSet] = {}
         self._recent: dict[str, float] = {}  # last time of users with a released set that nobody took yet
         self._waiting: dict[str, list[float]] = {}  # users with held events: how many, last released time
 
@@ -247,7 +197,7 @@ class Order:
         return n_held + n_released + (len(entry[6]) if entry else 0)
 
     def _join(
-        self, clock: _Clock, user: str, mark: str, time: float, topic: str, offset: int, last: float
+        self, clock: Clock, user: str, mark: str, time: float, topic: str, offset: int, last: float
     ) -> Literal["ok", "late"]:
         mine = self._open.get(user)
         last = self._recent.get(user, last) if mine is None else mine[0]
@@ -276,21 +226,21 @@ class Order:
             self._force_open(clock)
         return "ok"
 
-    def _close_before(self, clock: _Clock, time: float) -> None:
+    def _close_before(self, clock: Clock, time: float) -> None:
         opened = clock.open
         while opened and opened[0][0] < time:
             entry = heappop(opened)
             if self._open.get(entry[2]) is entry:  # else it closed at max_tie_marks
                 self._release(entry)
 
-    def _force_open(self, clock: _Clock) -> None:
+    def _force_open(self, clock: Clock) -> None:
         entry = heappop(clock.open)
         while self._open.get(entry[2]) is not entry:
             entry = heappop(clock.open)
         self.n_forced += len(entry[6])
         self._release(entry)
 
-    def _release(self, entry: _Open) -> None:
+    def _release(self, entry: OpenSet) -> None:
         time, _, user, topic, offset, further, marks, clock = entry
         del self._open[user]
         clock.n_open -= 1
@@ -303,7 +253,7 @@ class Order:
             self._waiting[user][1] = time
 
     def _hold(
-        self, clock: _Clock, event: Event, topic: str, last: float, broker_time: float
+        self, clock: Clock, event: Event, topic: str, last: float, broker_time: float
     ) -> Literal["held", "late"]:
         user, time = event.user, event.time
         last = self._last(user, last)
@@ -331,7 +281,7 @@ class Order:
         last = self._recent.get(user, last)
         return float(last) if last > -math.inf else -math.inf  # NaN: none
 
-    def _advance(self, clock: _Clock, watermark: float) -> None:
+    def _advance(self, clock: Clock, watermark: float) -> None:
         if not watermark > clock.watermark:
             return
         clock.watermark = watermark
@@ -339,7 +289,7 @@ class Order:
             self._release_held(clock)
         self._close_before(clock, watermark)
 
-    def _release_held(self, clock: _Clock) -> None:
+    def _release_held(self, clock: Clock) -> None:
         time, _, user, mark, topic, offset = heappop(clock.held)
         waiting = self._waiting[user]
         waiting[0] -= 1
@@ -347,13 +297,13 @@ class Order:
             del self._waiting[user]
         self._join(clock, user, mark, time, topic, offset, waiting[1])
 
-    def _at(self, name: str, partition: int) -> _Clock:
+    def _at(self, name: str, partition: int) -> Clock:
         clock = self._clocks.get((name, partition))
         if clock is None:
-            clock = self._clocks[name, partition] = _Clock(name, partition)
+            clock = self._clocks[name, partition] = Clock(name, partition)
         return clock
 
-    def _remember(self, clock: _Clock, id_: str) -> None:
+    def _remember(self, clock: Clock, id_: str) -> None:
         clock.ids.append(id_)
         clock.id_set.add(id_)
         if len(clock.ids) > self.dedupe_events:
@@ -362,7 +312,7 @@ class Order:
     def dump(self) -> bytes:
         """The whole state; equal states give equal bytes."""
         clocks = [self._clock_state(clock) for _, clock in sorted(self._clocks.items())]
-        state = _OrderState(
+        state = OrderState(
             clocks,
             self.released,
             sorted((user, waiting[1]) for user, waiting in self._waiting.items()),
@@ -370,11 +320,11 @@ class Order:
         )
         return pack(state)
 
-    def _clock_state(self, clock: _Clock) -> _ClockState:
+    def _clock_state(self, clock: Clock) -> ClockState:
         live = [entry for entry in clock.open if self._open.get(entry[2]) is entry]
         opened = sorted((*entry[:6], sorted(entry[6])) for entry in live)
         own = clock.name, clock.partition, clock.arrivals, clock.watermark
-        return _ClockState(*own, opened, sorted(clock.held), list(clock.ids))
+        return ClockState(*own, opened, sorted(clock.held), list(clock.ids))
 
     def load(self, data: bytes) -> None:
         """Become what `dump` wrote down; the settings stay.
@@ -384,7 +334,7 @@ class Order:
         CorruptStateError
             If the bytes are not such a state; nothing is changed then.
         """
-        state = unpack(data, _OrderState, "order")
+        state = unpack(data, OrderState, "order")
         self._reset()
         for clock_state in state.clocks:
             self._load_clock(clock_state)
@@ -396,13 +346,13 @@ class Order:
         self.n_ok, self.n_late, self.n_duplicate = state.n_ok, state.n_late, state.n_duplicate
         self.n_forced, self.n_forgotten = state.n_forced, state.n_forgotten
 
-    def _load_clock(self, state: _ClockState) -> None:
+    def _load_clock(self, state: ClockState) -> None:
         clock = self._at(state.name, state.partition)
         clock.arrivals, clock.watermark = state.arrivals, state.watermark
         clock.held = state.held
         clock.ids, clock.id_set = deque(state.ids), set(state.ids)
         for time, arrival, user, topic, offset, further, marks in state.open:
-            entry: _Open = (time, arrival, user, topic, offset, further, marks, clock)
+            entry: OpenSet = (time, arrival, user, topic, offset, further, marks, clock)
             self._open[user] = entry
             clock.open.append(entry)
         clock.n_open = len(clock.open)

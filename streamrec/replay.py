@@ -12,7 +12,6 @@ TopicFinder   topics: partitions are read side by side, whatever the order in wh
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from streamrec.cut import Read
 from streamrec.entries import CutEntry, Entry, Rewound
 from streamrec.errors import InvariantError, OutOfRangeError, StateError
 from streamrec.event import Event, Record
@@ -21,6 +20,7 @@ from streamrec.eventlog.clients import Bounds, Reader
 from streamrec.eventlog.shelves import Shelves
 from streamrec.journal import Position
 from streamrec.lane import Lane
+from streamrec.spans import Read
 from streamrec.stream import Log
 
 Pair = tuple[Record, Event | Reject]

@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from streamrec.cut import Cut, Cutter, fixed_shares
+from streamrec.cut import Cut, Cutter
 from streamrec.entries import Tick
 from streamrec.event import Event, Record
 from streamrec.eventlog.base import Place, Reject
 from streamrec.settings import CutSettings
+from streamrec.spans import fixed_shares
 
 Pair = tuple[Record, Event | Reject]
 Clock = Callable[[], float]

@@ -194,11 +194,11 @@ class LaneStore:
                 raise InvariantError(
                     f"{self.directory}: save {self.prepared} is prepared and open; confirm or undo it first"
                 )
-            failpoint("before_prepare" if prepared else "before_transaction")
+            _about_to_save(prepared)
             n_bytes = self._transact(pending, writing.prepare if prepared else writing.write)
             self._pending, self._loaded = None, None
             self._due = self._due or self.head["saves"] % self.generation_every == 0
-            failpoint("after_prepare" if prepared else "after_transaction")
+            _saved(prepared)
             return Saved(self.head["saves"], n_bytes, self._due_generation(), pending.ticket)
 
     def confirm(self) -> None:
@@ -359,6 +359,20 @@ class LaneStore:
         file, self._file = self._file, None
         if file is not None:
             file.close()
+
+
+def _about_to_save(prepared: bool) -> None:
+    if prepared:
+        failpoint("before_prepare")
+    else:
+        failpoint("before_transaction")
+
+
+def _saved(prepared: bool) -> None:
+    if prepared:
+        failpoint("after_prepare")
+    else:
+        failpoint("after_transaction")
 
 
 def _highest_epoch(folder: Path) -> int:

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamrec.bins import Bins, Counts
-from streamrec.cut import Cut, Cutter, fixed_shares
+from streamrec.cut import Cut, Cutter
 from streamrec.errors import ConfigError, CorruptStateError, InvariantError
 from streamrec.event import Event, Record
 from streamrec.eventlog.base import Reject
 from streamrec.order import Order
 from streamrec.places import check_sum, one_clock
+from streamrec.spans import fixed_shares
 
 Pair = tuple[Record, Event | Reject]
 

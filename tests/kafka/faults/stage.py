@@ -19,13 +19,13 @@ from brokers import Cluster
 from daemons import TINY, Daemon, Host
 from kafka import KafkaConsumer, TopicPartition
 
-from streamrec.cut import positions_in
 from streamrec.daemon.layout import folder_of
 from streamrec.entries import CutEntry, GapSkip
 from streamrec.event import Event
 from streamrec.eventlog.memory import encode_event
 from streamrec.journal import read
 from streamrec.lane import JOURNAL, Lane
+from streamrec.spans import positions_in
 from streamrec.state.reading import read_lane
 from streamrec.verbs.opening import kept_lane
 
