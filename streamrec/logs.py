@@ -42,7 +42,7 @@ class Lines(logging.Handler):
     Parameters
     ----------
     settings : format, users, repeats
-    stream : that takes the lines
+    stream : that takes the lines; None for standard error as it is at the time, a live view may stand there
     clock, wall : s, monotonic and since the epoch
 
     Examples
@@ -61,7 +61,7 @@ class Lines(logging.Handler):
         wall: Clock = time.time,
     ) -> None:
         super().__init__()
-        self.settings, self.stream = settings, stream or sys.stderr
+        self.settings, self._given = settings, stream
         self.clock, self.wall = clock, wall
         self.counts: Counter[str] = Counter()
         self._kinds: dict[Kind, int] = {}
@@ -134,8 +134,9 @@ class Lines(logging.Handler):
 
     def _write(self, fields: dict[str, Any]) -> None:
         line = as_json(fields) if self.settings.format == "json" else as_text(fields)
-        self.stream.write(line + "\n")
-        self.stream.flush()
+        stream = self._given or sys.stderr
+        stream.write(line + "\n")
+        stream.flush()
 
 
 def hashed(user: str) -> str:

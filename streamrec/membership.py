@@ -186,4 +186,4 @@ class Membership:
         began = max(known, default=self._since.setdefault(place, now))
         put("log_end_offset", here.end, *labels)
         put("consumer_lag_records", here.lag, *labels)
-        put("consumer_lag_seconds", max(0.0, now - began) if here.lag else 0.0, *labels)
+        put("consumer_lag_seconds", max(0.0, now - began), *labels)

@@ -40,10 +40,13 @@ class Scene:
 @pytest.fixture
 def clean() -> Iterator[None]:
     """The test's own handlers of pytest stay; levels are looked at."""
-    levels = logging.getLogger().level, logging.getLogger("streamrec").level
+    root, before = logging.getLogger(), logging.getLogger().level
+    root.setLevel(logging.ERROR)
+    levels = root.level, logging.getLogger("streamrec").level
     yield
-    assert (logging.getLogger().level, logging.getLogger("streamrec").level) == levels
+    assert (root.level, logging.getLogger("streamrec").level) == levels
     assert current() is None
+    root.setLevel(before)
 
 
 def test_a_line_is_an_object_with_time_level_logger_event_and_what_is_known() -> None:

@@ -169,6 +169,16 @@ def test_a_rebalance_that_opens_nothing_ends_with_the_next_turn(scene: Scene) ->
     assert scene.of("rebalance_seconds_sum") == {(): 2}
 
 
+def test_a_rebalance_that_follows_at_once_is_the_same_one(scene: Scene) -> None:
+    scene.member.rebalanced("revoked", [A])
+    turn(scene, 1)
+    scene.member.rebalanced("assigned", [B])
+    turn(scene, 1)
+    assert scene.of("rebalance_seconds_count") == {(): 0}, "pauses were not looked at since the second"
+    turn(scene, 1)
+    assert scene.of("rebalance_seconds_sum") == {(): 3}
+
+
 def test_errors_are_counted_by_what_refused(scene: Scene) -> None:
     try:
         raise UnavailableError("late") from TimeoutError()

@@ -86,7 +86,7 @@ def test_an_infinite_value_counts_in_the_last_bucket_and_not_in_the_sum() -> Non
 
 def test_a_counter_never_falls_and_a_gauge_keeps_its_value_for_nan() -> None:
     meters = Meters(CollectorRegistry())
-    for total in (3, 1, 4):
+    for total in (3, 4, 1):
         meters.reach("predictions_total", total)
     meters.rise("predictions_total", -2)
     meters.put("tracked_users", 7, "0")

@@ -91,6 +91,14 @@ def test_shares_are_whole_and_add_up(total: int, weights: dict[tuple[str, int], 
         assert abs(n - total * weights[place] / sum(weights.values())) < 1
 
 
+def test_what_a_flush_releases_is_counted_although_nothing_was_read() -> None:
+    trail = Trail()
+    trail.reading(events(range(6)))
+    trail.cut(cut_of(0, 6, [])._replace(counts=Counts(ok=2)))
+    trail.cut(Cut(0, (), [], Counts(ok=3, late=1), [], flushed=True))
+    assert (trail.counts[("log", 0), "ok"], trail.counts[("log", 0), "late"]) == (5, 1)
+
+
 def cut_of(first: int, next_offset: int, sets: list[int]) -> Cut:
     tie_sets = [TieSet("u", 1.0, ("a",), 0, offset, topic="log") for offset in sets]
     return Cut(0, (("log", 0, first, next_offset),), tie_sets, Counts(ok=next_offset - first), [])
