@@ -8,7 +8,7 @@ KAFKA_DATA ?=
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run kafka kafka-stop test check lint types architecture docs pages results bench clean
+.PHONY: help setup run kafka kafka-stop test torture check lint types architecture docs pages results bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,9 @@ kafka-stop: ## stop it; its records stay
 
 test: setup ## run all tests
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
+
+torture: setup ## run the long forms of the faults; needs what test needs, and an hour
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m torture tests/kafka
 
 check: lint types architecture docs ## lint, types, architecture, documentation
 

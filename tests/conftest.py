@@ -13,6 +13,11 @@ settings.register_profile(
 settings.load_profile("gate")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The mark of what takes long."""
+    config.addinivalue_line("markers", "torture: the long form of a fault; runs with make torture only")
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real event logs; tests that need it skip, with the reason, where it is absent."""
