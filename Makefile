@@ -6,6 +6,8 @@ RUN_STATE ?= runs/movielens-100k
 KAFKA_PORT ?= 9092
 KAFKA_DATA ?=
 PYTEST_WORKERS ?= 2
+SEEDS ?= 1000
+SEED ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run kafka kafka-stop test torture check lint types architecture docs pages results bench clean
@@ -36,6 +38,9 @@ test: setup ## run all tests
 
 torture: setup ## run the long forms of the faults; needs what test needs, and an hour
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m torture tests/kafka
+
+simulate: setup ## the daemon's loop in SEEDS simulated worlds (1000), or again in one: SEED=123
+	@$(BIN)/python tests/simulator/run_seeds.py $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 check: lint types architecture docs ## lint, types, architecture, documentation
 
