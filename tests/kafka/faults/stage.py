@@ -80,7 +80,7 @@ class Stage:
         self.forecasts, self.letters, self.partitions = forecasts, letters, partitions
         self.bootstrap = cluster.bootstrap
         self.settings: dict[str, Any] = dict(SETTINGS)
-        self.log: dict[int, list[Event]] = {p: [] for p in range(partitions)}
+        self.log: dict[int, list[Event | None]] = {p: [] for p in range(partitions)}
         self.daemons: list[Daemon] = []
 
     @property
@@ -157,17 +157,21 @@ class Stage:
 
         The lanes stand at the end of the topic, or, with fixed rounds, at the end of the last whole round.
         """
-        folder = state or self.state
-        kept = self.kept(state, lanes)
+        folder, kept = state or self.state, self.kept(state, lanes)
+        self.check_offsets(state, lanes)
         lanes_kept = [kept_lane(folder_of(folder, number, lanes)) for number in range(lanes)]
+        read = [event for p, end in kept.items() for event in self.log[p][:end]]
+        assert _per_user(lanes_kept) == dict(Counter(event.user for event in read if event is not None))
+        self.verify(folder)
+
+    def check_offsets(self, state: Path | None = None, lanes: int = 1) -> None:
+        """Every record up to the newest checkpoints is in the journals exactly once."""
         covered = Counter[tuple[int, int]]()
         for number in range(lanes):
-            covered.update(_offsets(folder_of(folder, number, lanes)))
+            covered.update(_offsets(folder_of(state or self.state, number, lanes)))
+        kept = self.kept(state, lanes)
         wanted = Counter({(p, offset): 1 for p, end in kept.items() for offset in range(end)})
         assert covered == wanted, _difference(covered, wanted)
-        learned = [event.user for p, end in kept.items() for event in self.log[p][:end]]
-        assert _per_user(lanes_kept) == dict(Counter(learned))
-        self.verify(folder)
 
     def verify(self, state: Path | None = None) -> None:
         """`streamrec verify` says that the state equals the replay of its own journal."""
