@@ -1,6 +1,7 @@
 """States of topics, replayed from topic and journal: equal bits, or one line that says why not."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,38 @@ def test_a_state_is_verified_while_it_is_learned_into(
     living.close()
     assert replayed(tmp_path, capsys)[-1] == "equal"
     assert f"{n_kept} events" not in replayed(tmp_path, capsys)[0]
+
+
+def test_every_checkpoint_is_equal_to_its_replay_while_a_thread_goes_on_learning(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    living, enough = learned(cluster, tmp_path), threading.Event()
+    living.rest()
+    living.keep()
+
+    def go_on() -> None:
+        for seed in range(100, 400):
+            cluster.send(30, seed)
+            living.read()
+            living.rest()
+            living.keep()
+            if enough.is_set():
+                return
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    seen = []
+    for _ in range(4):
+        lines = replayed(tmp_path, capsys)
+        assert lines[-1] == "equal"
+        seen.append(int(lines[0].split()[-2]))
+    was_learning = thread.is_alive()
+    enough.set()
+    thread.join()
+    living.close()
+    assert was_learning
+    assert seen == sorted(set(seen))
+    assert replayed(tmp_path, capsys)[-1] == "equal"
 
 
 def test_what_a_stalled_owner_writes_after_another_opened_is_not_replayed(
