@@ -1,7 +1,8 @@
-"""Watches dead letters: `python consumers/dead_letters.py kafka://events.dead`.
+"""Watches dead letters: `python consumers/dead_letters.py kafka://clicks-dead`.
 
-Prints how many new ones there are, a line per reason, at most every ten seconds. Settings come from the
-environment (STREAMREC_KAFKA__BOOTSTRAP, ...) or a file (-c); SIGINT or SIGTERM ends it. Options: `--help`.
+The same as `streamrec dlq follow`: prints how many new ones there are, a line per reason, at most every
+ten seconds. Settings come from the environment (STREAMREC_KAFKA__BOOTSTRAP, ...) or a file (-c); SIGINT
+or SIGTERM ends it. Options: `--help`.
 """
 
 import sys
@@ -9,5 +10,4 @@ import sys
 from streamrec.cli import main
 
 if __name__ == "__main__":
-    sys.argv[1:1] = ["dlq", "follow"]
-    main()
+    main(["dlq", "follow", *sys.argv[1:]])

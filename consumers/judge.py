@@ -1,8 +1,9 @@
 """Judges forecasts as they come:
-`python consumers/judge.py --forecasts kafka://forecasts --events kafka://events --state runs/judge`.
+`python consumers/judge.py --forecasts kafka://forecasts --events kafka://clicks`.
 
-Settings come from the environment (STREAMREC_KAFKA__BOOTSTRAP, ...) or a file (-c). The first SIGINT or
-SIGTERM keeps the state, and the same command goes on from there. Options: `--help`.
+The same as `streamrec judge --follow`. Settings come from the environment (STREAMREC_KAFKA__BOOTSTRAP,
+...) or a file (-c). With `--state` the first SIGINT or SIGTERM keeps what was counted, and the same
+command goes on from there. Options: `--help`.
 """
 
 import sys
@@ -10,5 +11,4 @@ import sys
 from streamrec.cli import main
 
 if __name__ == "__main__":
-    sys.argv[1:1] = ["judge", "--follow"]
-    main()
+    main(["judge", "--follow", *sys.argv[1:]])

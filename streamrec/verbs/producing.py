@@ -101,6 +101,7 @@ def simulate(
     output: Path | None,
     route: Route | None,
     config: Path | None,
+    flags: Mapping[str, Any],
     as_json: bool,
 ) -> None:
     """Write a simulated stream to a file, or send it to a topic, and say what is in it.
@@ -115,7 +116,7 @@ def simulate(
     if route is not None:
         if output is not None:
             raise ConfigError(f"--to {route.to}, --output {output}: wanted one of them")
-        _simulate_topic(recipe, faults, route, config, as_json)
+        _simulate_topic(recipe, faults, route, load_settings(config, flags), as_json)
     elif output is not None and output.suffix in JSON_ENDS:
         _simulate_lines(recipe, faults, output, as_json)
     elif faults.any or as_json:
@@ -125,8 +126,7 @@ def simulate(
         simulate_file(recipe.process, recipe.events, recipe.users, recipe.marks, recipe.seed, file)
 
 
-def _simulate_topic(recipe: Recipe, faults: Faults, route: Route, config: Path | None, as_json: bool) -> None:
-    settings = load_settings(config)
+def _simulate_topic(recipe: Recipe, faults: Faults, route: Route, settings: Settings, as_json: bool) -> None:
     simulation = recipe.run()
     stream = Stream(simulation, faults, recipe.seed)
     feed = StreamFeed(stream, route.topic, _topic(settings.kafka, route))

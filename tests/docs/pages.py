@@ -38,19 +38,22 @@ enabled = ["context_1", "context_2", "gamma_poisson", "recurrent"]
 
 CLI_HEAD = """# Command line
 
-`streamrec VERB --help` says the same. Inputs: CSV, JSON lines or Parquet, plain, `.gz` or `.zst`, globs, or
-`-` for stdin; user, mark and time are recognised by their names (`user`, `user_id`, `key`; `mark`, `item_id`,
-`type`; `time`, `timestamp`) or given by the `--*-field` options.
+`streamrec VERB --help` says the same. Inputs: CSV, JSON lines or Parquet, plain, `.gz` or `.zst`, globs, `-`
+for stdin, or `kafka://TOPIC`; user, mark and time are recognised by their names (`user`, `user_id`, `key`;
+`mark`, `item_id`, `type`; `time`, `timestamp`) or given by the `--*-field` options. Every verb that talks to
+Kafka has `--bootstrap` and `-c`.
 
 | exit code | what it means |
 |---|---|
-| 0 | done |
+| 0 | done, or stopped in order |
 | 2 | a setting, an argument or an input cannot be used |
+| 3 | the broker refused, does not answer, or has no such topic |
 | 4 | the state on disk does not fit this program or these settings, or is damaged |
 | 5 | a promise of streamrec was about to be broken; nothing wrong was written |
 | 6 | the disk refused a write; what was accepted before it is safe |
 
-Every error is one line on stderr: where, what was wanted, what was found, what to do.
+A second SIGINT or SIGTERM ends at once (exit code 130 or 143). Every error is one line on stderr: where,
+what was wanted, what was found, what to do; several wrong settings are a line each.
 """
 
 
@@ -124,25 +127,18 @@ def verbs() -> Iterator[tuple[str, Any]]:
 
 
 def _verb(name: str, command: Any) -> str:
-    text, _, example = command.help.partition("Example:")
+    text, *examples = command.help.split("Example:")
+    calls = "\n".join(" ".join(example.split()) for example in examples)
     rows = "\n".join(_option_row(p) for p in command.params)
     table = f"\n| argument or option | default | meaning |\n|---|---|---|\n{rows}\n" if rows else ""
-    return f"\n## {name}\n\n{' '.join(text.split())}\n\n```sh\n{' '.join(example.split())}\n```\n{table}"
+    return f"\n## {name}\n\n{' '.join(text.split())}\n\n```sh\n{calls}\n```\n{table}"
 
 
 def _option_row(parameter: Any) -> str:
     argument = parameter.param_type_name == "argument"
     name = parameter.name.upper() if argument else ", ".join(parameter.opts)
     default = "required" if parameter.required else _cli_default(parameter.default)
-    return f"| `{name}` | {default} | {parameter.help or MEANINGS[name]} |"
-
-
-MEANINGS = {
-    "--events": "Events to write.",
-    "--users": "Users, each a sequence of their own.",
-    "--marks": "Distinct marks.",
-    "--seed": "Seed of every draw; a seed fixes every byte.",
-}
+    return f"| `{name}` | {default} | {parameter.help} |"
 
 
 def _cli_default(value: Any) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from shutil import copy, copytree, ignore_patterns
 
 import pytest
+from pages import verbs
 
 import streamrec
 
@@ -18,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "streamrec"
 FILES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
-VERBS = ("run", "evaluate", "simulate", "validate", "inspect", "verify", "forecast", "demo", "data", "state")
-LATER = ("judge", "dlq")
+SCRIPTS = sorted(p for folder in ("producers", "consumers") for p in (ROOT / folder).glob("*.py"))
+VERBS = sorted({name.partition(" ")[0] for name, _ in verbs()})
 
 HELP = """
 import sys
@@ -70,7 +71,7 @@ def test_the_key_of_the_kernel_cache_covers_kernels_and_what_they_import() -> No
 
 
 def test_help_answers_in_a_process_that_has_no_torch_numba_or_numpy() -> None:
-    subprocess.run([sys.executable, "-c", HELP, *VERBS, *LATER], check=True, capture_output=True, text=True)
+    subprocess.run([sys.executable, "-c", HELP, *VERBS], check=True, capture_output=True, text=True)
 
 
 def test_torch_is_imported_by_the_neural_files_only() -> None:
@@ -101,7 +102,7 @@ def test_nothing_that_executes_code_on_load_is_imported_or_called() -> None:
 def test_only_the_processor_sees_models_and_mixture_together_and_telemetry_their_counters() -> None:
     models = {f for f in importers("streamrec.models") if not f.startswith(("models/", "mixture/"))}
     mixture = {f for f in importers("streamrec.mixture") if not f.startswith("mixture/")}
-    assert models & mixture <= {"processor.py", "telemetry.py"}
+    assert models & mixture <= {"processor.py", "lane_figures.py"}
     assert "processor.py" in models & mixture
 
 
@@ -153,6 +154,16 @@ def test_the_wheel_holds_streamrec_alone(tmp_path: Path) -> None:
     assert {n.partition("/")[0] for n in names if ".dist-info/" not in n} == {"streamrec"}
     assert "streamrec/py.typed" in names
     assert {f"streamrec/{name_of(p)}" for p in FILES} <= set(names)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_is_a_verb_by_another_name(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert f"python {path.relative_to(ROOT).as_posix()} " in (ast.get_docstring(tree) or "")
+    assert [ast.unparse(node) for node in tree.body[1:3]] == ["import sys", "from streamrec.cli import main"]
+    assert len(tree.body) == 4
+    done = subprocess.run([sys.executable, path, "--help"], check=True, capture_output=True, text=True)
+    assert "Example: streamrec" in done.stdout
 
 
 def test_what_is_imported_is_declared_and_nothing_else() -> None:
