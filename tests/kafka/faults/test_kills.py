@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import pytest
+from brokers import wait_until
 from stage import Stage, events
 
 from streamrec.failpoints import FAILPOINTS
@@ -77,20 +78,37 @@ def test_f3_a_second_signal_ends_it_at_once(stage: Stage) -> None:
     stage.check()
 
 
-LIVE_POINTS = sorted(
-    set(FAILPOINTS) - {"before_prepare", "after_prepare", "after_transaction_end", "in_restore"}
-)
+OF_TRANSACTIONS = {"before_prepare", "after_prepare", "after_transaction_end"}
+OF_TOPICS = {"after_poll", "before_produce", "after_produce", "before_commit", "after_commit"}
+ONCE = {"in_revoke", "after_revoke", "in_restore"}
+"""Steps that a member takes once or twice in its life."""
+
+STEPS = [(name, n) for name in sorted(OF_TOPICS) for n in (1, 2, 5)] + [(name, 1) for name in sorted(ONCE)]
+OTHERS = [(n, k) for n in sorted(set(FAILPOINTS) - OF_TOPICS - ONCE - OF_TRANSACTIONS) for k in (1, 2, 5)]
 
 
-@pytest.mark.parametrize("name", LIVE_POINTS)
-@pytest.mark.parametrize("n", [1, 2, 5])
-def test_f2_killed_at_every_step(stage: Stage, name: str, n: int) -> None:
+def killed_at(stage: Stage, name: str, n: int) -> None:
+    """A member works in batches until it comes to the step, and dies there; another one goes on."""
     stage.settings |= {"checkpoint.every_events": 100, "checkpoint.generation_every": 1}
-    stage.produce(events(1500))
     env = {"STREAMREC_FAILPOINT": f"{name}:{n}"}
-    member = stage.daemon("a", env=env, args=["--until-end"], kafka__group_instance_id="one")
-    code = member.ended(60)
-    once = name in {"in_revoke", "after_revoke"}  # happens once in a member's life
-    assert code == (0 if once and n > 1 else -9), f"{name}:{n} ended with {code}\n{member.said()[-2000:]}"
+    member = stage.daemon("a", env=env, kafka__group_instance_id="one")
+    for batch in range(8):
+        stage.produce(events(250, seed=batch, start=1.7e9 + batch * 1e6))
+        wait_until(lambda: member.code is not None or stage.kept() == stage.ends(), 30, "the batch")
+        if member.code is not None:
+            break
+    member.terminate()
+    assert member.ended(30) == -9, f"{name}:{n} was not reached\n{member.said()[-2000:]}"
     run_to_the_end(stage)
     stage.check()
+
+
+@pytest.mark.parametrize(("name", "n"), STEPS)
+def test_f2_killed_at_every_step_of_a_topic(stage: Stage, name: str, n: int) -> None:
+    killed_at(stage, name, n)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize(("name", "n"), OTHERS)
+def test_f2_killed_at_every_other_step(stage: Stage, name: str, n: int) -> None:
+    killed_at(stage, name, n)
