@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from stage import odd_stream
+from model_stage import odd_stream
 
 from streamrec.arrays import Floats
 from streamrec.errors import ConfigError

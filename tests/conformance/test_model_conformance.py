@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from stage import COUNT, EVERY, TORCH, B, Stage, assert_same, lists_of, odd_stream, rows_of, swapped
+from model_stage import COUNT, EVERY, TORCH, B, Stage, assert_same, lists_of, odd_stream, rows_of, swapped
 
 from streamrec.models import hawkes_kernels
 

@@ -32,7 +32,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jars
 import node
@@ -256,6 +256,24 @@ class OwnBroker:
             raise
         finally:
             reaper.forget(self.run, self.process.pid)
+
+
+class Topics(Protocol):
+    """Makes a topic and says its name."""
+
+    def __call__(
+        self, name: str = "events", partitions: int = 1, configs: Mapping[str, object] | None = None
+    ) -> str:
+        """As `Cluster.topic`."""
+        ...
+
+
+class Own(Protocol):
+    """Starts a private broker."""
+
+    def __call__(self, settings: Mapping[str, object] | None = None, proxied: bool = False) -> OwnBroker:
+        """As `brokers.own`."""
+        ...
 
 
 def _launch_noida(plan: node.Plan) -> "subprocess.Popen[bytes]":

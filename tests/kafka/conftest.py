@@ -7,30 +7,11 @@ own_broker  own_broker(settings={...}, proxied=True) -> OwnBroker, that the test
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import brokers
 import pytest
 import reaper
-from brokers import AbsentError, Cluster, OwnBroker
-
-
-class Topics(Protocol):
-    """Makes a topic and says its name."""
-
-    def __call__(
-        self, name: str = "events", partitions: int = 1, configs: Mapping[str, object] | None = None
-    ) -> str:
-        """As `Cluster.topic`."""
-        ...
-
-
-class Own(Protocol):
-    """Starts a private broker."""
-
-    def __call__(self, settings: Mapping[str, object] | None = None, proxied: bool = False) -> OwnBroker:
-        """As `brokers.own`."""
-        ...
+from brokers import AbsentError, Cluster, Own, OwnBroker, Topics
 
 
 def pytest_configure(config: pytest.Config) -> None:

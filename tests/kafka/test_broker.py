@@ -17,8 +17,7 @@ import node
 import pytest
 import reaper
 import yaml
-from brokers import PASSWORD, USER, Cluster, wait_until
-from conftest import Own, Topics
+from brokers import PASSWORD, USER, Cluster, Own, Topics, wait_until
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 

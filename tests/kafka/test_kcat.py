@@ -5,8 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from brokers import Cluster
-from conftest import Topics
+from brokers import Cluster, Topics
 
 pytestmark = pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is not installed")
 
