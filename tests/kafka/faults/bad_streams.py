@@ -2,6 +2,7 @@
 
 plant(stage, stream)      its lines to the topic; a line that has to be learned goes into the stage's log
 bins(stage)               the bins of the newest checkpoint
+wanted(stage, labels)     what they have to be
 letters(stage)            (partition, offset) and reason of every dead letter
 Page(port)                a daemon's HTTP port: metrics, probes, forecasts
 """
@@ -30,8 +31,11 @@ from streamrec.simulate import Poisson, Simulation, simulate
 from streamrec.verbs.opening import kept_lane
 
 T0 = 1.7e9
-Stages = Callable[[], Stage]
-"""The fixture `stages`."""
+Labels = dict[int, list[str]]
+"""By partition: ok, late, duplicate or the kind of poison of every record."""
+
+Stages = Callable[[int], Stage]
+"""The fixture `stages`: of so many partitions."""
 
 
 def simulation(events: int, users: int = 60, seed: int = 3) -> Simulation:
@@ -40,14 +44,17 @@ def simulation(events: int, users: int = 60, seed: int = 3) -> Simulation:
     return replace(made, time=made.time + T0)
 
 
-def plant(stage: Stage, stream: Stream) -> None:
-    """Send all lines of a stream."""
+def plant(stage: Stage, stream: Stream) -> Labels:
+    """Send all lines of a stream; what each is."""
+    labels: Labels = {partition: [] for partition in range(stage.partitions)}
     messages = [line.message for line in StreamFeed(stream, stage.topic, stage.partitions).lines(1 << 40, 1)]
     send(stage.cluster, [message for message in messages if message is not None])
     for line, message in enumerate(messages):
         assert message is not None and message.partition is not None
-        good = stream.event(line) if stream.label(line) == "ok" else None
-        stage.log[message.partition].append(good)
+        label = stream.label(line)
+        stage.log[message.partition].append(stream.event(line) if label == "ok" else None)
+        labels[message.partition].append(label)
+    return labels
 
 
 def send(cluster: Cluster, messages: Iterable[Message]) -> None:
@@ -63,15 +70,25 @@ def send(cluster: Cluster, messages: Iterable[Message]) -> None:
         answer.get()
 
 
-def bins(stage: Stage, state: Path | None = None) -> dict[str, int]:
-    """How many records ended in which bin, as the newest checkpoint says."""
-    return kept_lane(state or stage.state).cutter.bins.counts._asdict()
+def bins(stage: Stage, state: Path | None = None) -> Counter[str]:
+    """How many records ended in which bin, as the newest checkpoint says; those that are held will be ok."""
+    cutter = kept_lane(state or stage.state).cutter
+    return +Counter({**cutter.bins.counts._asdict(), "ok": cutter.bins.counts.ok + cutter.order.n_held})
 
 
-def reasons(stream: Stream) -> dict[str, int]:
-    """Dead letters that a stream has to give, by reason."""
-    names = Counter(KINDS[stream.label(line)].reason for line in range(len(stream)) if stream.fate[line] == 3)
-    return {reason: n for reason, n in names.items() if reason not in SKIPPED}
+def wanted(stage: Stage, labels: Labels) -> Counter[str]:
+    """The bins that the records before the newest checkpoint have to give."""
+    return Counter(KINDS[label].bin if label in KINDS else label for label in _read(stage, labels))
+
+
+def reasons(stage: Stage, labels: Labels) -> Counter[str]:
+    """The dead letters that they have to give, by reason."""
+    bad = (KINDS[label].reason for label in _read(stage, labels) if label in KINDS)
+    return Counter(reason for reason in bad if reason not in SKIPPED)
+
+
+def _read(stage: Stage, labels: Labels) -> list[str]:
+    return [label for partition, at in stage.kept().items() for label in labels[partition][:at]]
 
 
 def letters(stage: Stage) -> dict[tuple[int, int], Letter]:
@@ -116,19 +133,20 @@ class Page:
         except OSError:
             return 0, b""
 
-    def metrics(self) -> dict[str, dict[tuple[str, ...], float]]:
-        """Samples by name (without streamrec_) and the values of their labels."""
-        found: dict[str, dict[tuple[str, ...], float]] = {}
+    def by(self, name: str, label: str, **those: str) -> dict[str, float]:
+        """Sums of a metric's samples by the value of a label; `those` with these values of other labels."""
+        found: dict[str, float] = {}
         for family in text_string_to_metric_families(self.get("/metrics")[1].decode()):
             for sample in family.samples:
-                name = sample.name.removeprefix("streamrec_")
-                found.setdefault(name, {})[tuple(sample.labels.values())] = sample.value
+                if sample.name == f"streamrec_{name}" and those.items() <= sample.labels.items():
+                    of = sample.labels[label]
+                    found[of] = found.get(of, 0.0) + sample.value
         return found
 
-    def total(self, name: str, *labels: str) -> float:
-        """Sum of a metric's samples that have all of these label values."""
-        samples = self.metrics().get(name, {})
-        return sum(value for has, value in samples.items() if set(labels) <= set(has))
+    def total(self, name: str, label: str = "lane", value: str = "") -> float:
+        """Sum of a metric's samples, of those that have this value of a label if one is given."""
+        found = self.by(name, label)
+        return found.get(value, 0.0) if value else sum(found.values())
 
 
 def memory_mib(pid: int) -> float:
