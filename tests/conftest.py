@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+collect_ignore_glob = ["*conftest.py", "*/conftest.py", "*/*/conftest.py"]
+"""Loaded as plugins all the same; as modules with doctests their names would clash."""
+
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 settings.register_profile(

@@ -69,7 +69,7 @@ class LiveFeed:
         self.places = tuple(places)
         self._queue: deque[Pair] = deque()
         self._began = math.inf
-        self._heard: dict[Place, float] = {}
+        self._heard: dict[Place, float] = dict.fromkeys(self.places, clock())
         self._lags: dict[Place, int] = {}
 
     def crowded(self, limit: int) -> Sequence[Place]:

@@ -105,6 +105,14 @@ class Held:
         kept = {place: at for place, at in self.lane.kept.items() if place in self.read}
         return {} if kept == self.committed else kept
 
+    def applied(self, at: Mapping[Place, int]) -> dict[Place, int]:
+        """Next offsets of what is learned; where nothing waits that is where the member stands (`at`).
+
+        The member has gone past transaction markers, which are no records.
+        """
+        learned = self.lane.positions
+        return {p: at.get(p, n) if n == self.read.get(p) else n for p, n in learned.items() if p in self.read}
+
     def finish(self, at_end: bool = False) -> bool:
         """Before the lane is given up, at the log's end or before: finish the cut, and journal that it goes.
 

@@ -21,6 +21,7 @@ from streamrec.errors import (
     DiskError,
     FencedError,
     NotMemberError,
+    StateError,
     StreamrecError,
     UnavailableError,
 )
@@ -264,6 +265,10 @@ class Holdings:
             self.settings.lanes, self.member.places(self.topics), self.member.topic_ids(self.topics)
         )
         kept = Layout.from_bytes(lane.layout)
+        if kept is None and lane.positions:
+            raise StateError(
+                "the state was made from files, and a topic's clock is its own; give another --state"
+            )
         refuse_changes(kept, now)
         bounds = self.member.bounds(places)
         mine = {place: at for place, at in lane.positions.items() if place in bounds}

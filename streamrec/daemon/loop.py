@@ -213,7 +213,7 @@ class Daemon:
             mine = [place for place in held.places if place in bounds and place in at]
             held.feed.looked({place: max(0, bounds[place].end - at[place]) for place in mine})
         committed = {p: n for held in self.holdings.held.values() for p, n in held.committed.items()}
-        applied = {p: n for held in self.holdings.held.values() for p, n in held.lane.positions.items()}
+        applied = {p: n for held in self.holdings.held.values() for p, n in held.applied(at).items()}
         self.observer.looked(bounds, applied, committed)
 
     def _look_whether_ours(self, number: int) -> None:
