@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -32,9 +33,13 @@ from streamrec.errors import FencedError, StreamrecError
 from streamrec.eventlog.base import Place
 from streamrec.eventlog.clients import Commit
 from streamrec.lane import Lane
+from streamrec.state import store
+from streamrec.state.fingerprint import machine_fingerprint
 from streamrec.state.lanefile import PREPARED
 
 CALM_TURNS = 3_000
+THIS_MACHINE = cache(machine_fingerprint)
+"""Asked at every opening, and slow: it reads files about the packages."""
 
 
 class World:
@@ -78,7 +83,10 @@ class World:
         self.faults.planned = [drawn(self.draw, self.stall) for _ in range(self.scenario.n_faults)]
         listen(self._hit)
         try:
-            with patch.object(Lane, "open", self._opening(Lane.open)):
+            with (
+                patch.object(Lane, "open", self._opening(Lane.open)),
+                patch.object(store, "machine_fingerprint", THIS_MACHINE),
+            ):
                 self._phases()
         finally:
             listen_no_more()
@@ -344,7 +352,8 @@ class World:
 def is_open(path: Path) -> bool:
     """Whether a lane's file holds a prepared checkpoint that is neither confirmed nor undone."""
     with closing(sqlite3.connect(path)) as file:
-        found = file.execute("SELECT head FROM lane").fetchone()
+        made = file.execute("SELECT 1 FROM sqlite_master WHERE name = 'lane'").fetchone()
+        found = file.execute("SELECT head FROM lane").fetchone() if made else None
     return found is not None and PREPARED in json.loads(found[0])
 
 
