@@ -12,6 +12,7 @@ thread for a daemon, an inline one for tests.
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -236,21 +237,21 @@ class Lane:
         Returns
         -------
         bool
-            False if the disk took longer than `timeout_s`: the writer goes on by itself, and what it does
-            not bring to an end before the lane has another owner does not count.
+            False if disk or broker took longer than `timeout_s`: the writer goes on by itself, and what it
+            does not bring to an end before the lane has another owner does not count.
 
         Raises
         ------
         DiskError
             If the disk refuses; what the last checkpoint that succeeded holds is safe.
         """
-        kept = True
+        kept, until = True, None if timeout_s is None else time.monotonic() + timeout_s
         try:
             if self.writer is not None:
                 kept = self.writer.drain(timeout_s)
             if self.writer is not None and kept and self._changed:
                 self.checkpoint()
-                kept = self.writer.drain(timeout_s)
+                kept = self.writer.drain(None if until is None else max(0.0, until - time.monotonic()))
         finally:
             if kept:
                 self._give_back()

@@ -216,6 +216,13 @@ class KafkaSettings(_Section):
     heartbeat_s: float = Field(3.0, gt=0, description="Time between two signs of life.")
     max_poll_interval_s: float = Field(300.0, gt=0, description="Most time between two polls.")
     request_timeout_s: float = Field(30.0, gt=0, description="Most time that a request waits for its answer.")
+    answer_s: float = Field(
+        3.0, gt=0, description="Most time that the loop waits for an answer about topics, offsets and "
+        "commits before it goes on with its work and asks again; must be above what an answer usually takes."
+    )  # fmt: skip
+    unreachable_s: float = Field(
+        30.0, gt=0, description="Time without such an answer after which the daemon says that it is degraded."
+    )
     revoke_s: float = Field(20.0, gt=0, description="Most time to keep a lane's state when it is given up.")
     max_pending: int = Field(
         20_000, ge=1, description="Forecasts under way to the broker at which reading pauses."

@@ -7,17 +7,22 @@ for it meanwhile. An error in the middle of a step leaves the lane unsound: it i
 checkpoint left it, and opened anew.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from streamrec.cut import Cut
 from streamrec.daemon.feeds import Feed, Step
 from streamrec.daemon.observer import Observer
 from streamrec.entries import Revoked
-from streamrec.errors import DiskError
+from streamrec.errors import DiskError, StreamrecError
 from streamrec.event import Event, Record
 from streamrec.eventlog.base import Place, Reject
 from streamrec.failpoints import failpoint
 from streamrec.lane import Lane
+from streamrec.state.writer import ThreadWriter
+
+DONE_S = 0.5
+"""Most time that a writer is waited for whose work is not wanted any more."""
 
 Clock = Callable[[], float]
 Decode = Callable[[Sequence[Record]], list[Event | Reject]]
@@ -129,6 +134,13 @@ class Held:
         self.lane.turn(Revoked(tuple((*place, at.get(place, 0)) for place in self.places)))
         return self.lane.sound
 
+    def abandon(self) -> None:
+        """Give the lane back as its last checkpoint left it; nobody waits for a writer that waits itself."""
+        if isinstance(self.lane.writer, ThreadWriter) and not _is_done(self.lane.writer):
+            threading.Thread(target=self.lane.abandon, name="closing", daemon=True).start()
+        else:
+            self.lane.abandon()
+
     def _go_on(self) -> bool:
         """Make the steps that are left; a step that is refused leaves the others for later."""
         return all(self._made(step) for step in self._steps)
@@ -161,3 +173,11 @@ class Held:
         self.observer.between()
         if self.feed.resting:
             self.keep_if_due()
+
+
+def _is_done(writer: ThreadWriter) -> bool:
+    """Whether it has nothing to write, has failed, or comes to its end right now."""
+    try:
+        return writer.drain(DONE_S)
+    except StreamrecError:
+        return True

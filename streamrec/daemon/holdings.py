@@ -7,6 +7,7 @@
 Opening compares the lane with the log before anything is read: what is gone is refused or skipped, by policy.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -79,7 +80,7 @@ class Holdings:
         self.openings: dict[int, tuple[Opening, list[Place], float]] = {}
         self.revoke_s = settings.revoke_s
         self._expected: dict[int, list[Place]] = {}
-        self._known = False
+        self._known, self._learn_at = False, -math.inf
         self._retry_at: dict[int, float] = {}
         self._fenced: dict[int, int] = {}
 
@@ -113,7 +114,7 @@ class Holdings:
         StreamrecError
             If a lane cannot be opened, and trying again would not help.
         """
-        if not self._known:
+        if not self._known and self.clock() >= self._learn_at:
             self._learn_expected()
         for number, places in self._expected.items():
             self._settle_lane(number, places)
@@ -124,17 +125,18 @@ class Holdings:
         held = self.held.pop(number, None)
         if held is None:
             return
-        kept = False
+        kept, until = False, self.clock() + self.revoke_s
         try:
             if held.finish(at_end):
                 kept = held.lane.close(self.revoke_s)
             else:
-                held.lane.abandon()
+                held.abandon()
             failpoint("after_revoke")
-            self._commit_last(held)
+            if self.clock() <= until:
+                self._commit_last(held)
         except (DiskError, FencedError, UnavailableError, DeliveryError) as error:
             self.observer.failed("revoke", error)
-            held.lane.abandon()
+            held.abandon()
             if isinstance(error, DeliveryError) and not self.settings.transactions:
                 raise
         self.observer.closed(number, kept)
@@ -144,7 +146,7 @@ class Holdings:
         self._drop_opening(number)
         held = self.held.pop(number, None)
         if held is not None:
-            held.lane.abandon()
+            held.abandon()
             self.observer.closed(number, False)
 
     def retry(self, number: int, error: StreamrecError) -> None:
@@ -290,6 +292,7 @@ class Holdings:
             places = self.member.places(self.topics)
         except UnavailableError as error:
             self.observer.failed("metadata", error)
+            self._learn_at = self.clock() + RETRY_S
             return
         self._expected = by_lane(places, self.settings.lanes)
         self._known = self.mine.issubset(places)  # else what we were told of the topics is not the latest

@@ -38,9 +38,14 @@ POLL_S = 0.1
 LOOK_S = 1.0
 IDENTITY_S = 10.0
 RETRY_S = 1.0
-UNREACHABLE_S = 30.0
-GRACE_S = 8.0
+ASKING = 0.25
+"""Share of its time that the loop may wait for answers that do not come."""
+
+GRACE_S = 7.0
 """Most time that a stop takes to keep the lanes; the whole exit stays below 10 s."""
+
+DEAF_S = 1.0
+"""The same if the broker does not answer: what was not kept is done again by whoever comes next."""
 
 Clock = Callable[[], float]
 
@@ -79,7 +84,7 @@ class Daemon:
         self.stopping = False
         self._ends: dict[Place, int] = {}
         self._look_at = self._identify_at = self._commit_at = -math.inf
-        self._answered = clock()
+        self._answered, self._deaf = clock(), False
         self._state: State = "starting"
 
     def stop(self) -> None:
@@ -133,9 +138,10 @@ class Daemon:
     def leave(self) -> None:
         """Give up every lane, and leave the group."""
         self._enter("draining")
-        self.holdings.revoke_s = min(self.holdings.revoke_s, GRACE_S)
+        until = self.clock() + min(self.holdings.revoke_s, DEAF_S if self._deaf else GRACE_S)
         at_end = self.until_end and self._has_read_all()
         for number in [*self.holdings.held, *self.holdings.openings]:
+            self.holdings.revoke_s = max(0.0, until - self.clock())
             self.holdings.give_up(number, at_end)
         try:
             self.member.close()
@@ -195,19 +201,20 @@ class Daemon:
         now = self.clock()
         if now < self._look_at:
             return
-        self._look_at = now + LOOK_S
         for number in sorted(self.holdings.held):
             self._look_whether_ours(number)
         places = [place for held in self.holdings.held.values() for place in held.places]
         try:
             bounds = self.member.bounds(places)
-            if now >= self._identify_at:
-                self._identify_at = now + IDENTITY_S
+            if now >= self._identify_at or not places:
                 self._identify()
+                self._identify_at = now + IDENTITY_S
         except BrokerError as error:
             self.observer.failed("metadata", error)
+            self._look_at = self._after_failure(error, now, LOOK_S)
             return
-        self._answered = now
+        self._look_at = now + LOOK_S
+        self._answered, self._deaf = now, False
         at = self.member.positions(places)
         for held in self.holdings.held.values():
             mine = [place for place in held.places if place in bounds and place in at]
@@ -236,17 +243,26 @@ class Daemon:
             self.holdings.again(changed)
 
     def _commit(self) -> None:
-        if self.clock() < self._commit_at:
+        now = self.clock()
+        if now < self._commit_at or self.stopping:
             return
         try:
             self.holdings.commit()
         except (NotMemberError, UnavailableError) as error:
             self.observer.failed("commit", error)
-            self._commit_at = self.clock() + RETRY_S
+            self._commit_at = self._after_failure(error, now, RETRY_S)
+
+    def _after_failure(self, error: BrokerError, began: float, least_s: float) -> float:
+        """When to ask again what was asked in vain since `began`, so that work is done in between."""
+        now, self._deaf = self.clock(), isinstance(error, UnavailableError)
+        return now + max(least_s, (now - began) * (1 / ASKING - 1))
 
     def _now(self) -> State:
         held = self.holdings.held.values()
-        if any(lane.stalled for lane in held) or self.clock() - self._answered > UNREACHABLE_S:
+        if (
+            any(lane.stalled for lane in held)
+            or self.clock() - self._answered > self.settings.kafka.unreachable_s
+        ):
             return "degraded"
         return "restoring" if self.holdings.openings else "running"
 

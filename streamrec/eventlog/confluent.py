@@ -8,6 +8,7 @@ whoever makes members checks by `whole_lanes`. What a member gains is handed to 
 assignee has sought it, and paused before anything of it is given.
 """
 
+import time
 from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -37,12 +38,15 @@ _END: Final = -1
 
 
 class _Cluster:
-    """What the cluster holds, asked by a consumer and, for topics, by an admin client made when needed."""
+    """What the cluster holds, asked by a consumer and, for topics, by an admin client made when needed.
 
-    def __init__(self, settings: KafkaSettings, options: dict[str, Any]) -> None:
+    A question waits for its answer for at most `patience_s`.
+    """
+
+    def __init__(self, settings: KafkaSettings, options: dict[str, Any], patience_s: float) -> None:
         self._library = library()
         self._settings = settings
-        self._timeout_s = settings.request_timeout_s
+        self._timeout_s = patience_s
         self._where = ",".join(settings.bootstrap)
         self._down: Any = None  # what the library said when it lost all brokers
         self._later: StreamrecError | None = None  # to raise when there are no records to give
@@ -70,11 +74,11 @@ class _Cluster:
 
     def bounds(self, places: Sequence[Place]) -> dict[Place, Bounds]:
         """What partitions hold now; with `read_committed` up to the first transaction that has not ended."""
-        out = {}
+        out, until = {}, time.monotonic() + self._timeout_s
         for place in places:
             with our_errors(f"{self._where}: bounds of {_named([place])}"):
-                asked = self._library.TopicPartition(*place)
-                out[place] = Bounds(*self._consumer.get_watermark_offsets(asked, timeout=self._timeout_s))
+                asked, left_s = self._library.TopicPartition(*place), max(0.1, until - time.monotonic())
+                out[place] = Bounds(*self._consumer.get_watermark_offsets(asked, timeout=left_s))
         return out
 
     def positions(self, places: Sequence[Place]) -> dict[Place, int]:
@@ -90,7 +94,7 @@ class _Cluster:
 
     def _reach(self) -> None:
         try:
-            self._consumer.list_topics(topic="streamrec", timeout=self._timeout_s)
+            self._consumer.list_topics(topic="streamrec", timeout=self._settings.request_timeout_s)
         except self._library.KafkaException as error:
             self._consumer.close()
             raise translated(self._down or error.args[0], self._where) from None
@@ -173,7 +177,7 @@ class ConfluentReader(_Cluster):
     """A `Reader` on confluent-kafka; parameters and errors as `KafkaPythonReader`."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        super().__init__(settings, reading_options(settings))
+        super().__init__(settings, reading_options(settings), settings.request_timeout_s)
 
     def assign(self, positions: Mapping[Place, int]) -> None:
         """Read these places, and no other, from these offsets on."""
@@ -196,7 +200,7 @@ class ConfluentMember(_Cluster):
     """Whether a lane may have several partitions: they would move one by one."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        super().__init__(settings, member_options(settings))
+        super().__init__(settings, member_options(settings), settings.answer_s)
         self._where = f"{self._where}: group {settings.group}"
         self._cooperative = settings.rebalance == "cooperative"
         self._joined = False

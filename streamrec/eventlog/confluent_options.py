@@ -119,6 +119,7 @@ def reading_options(settings: KafkaSettings) -> dict[str, Any]:
         "auto.offset.reset": "error",
         "allow.auto.create.topics": False,
         "isolation.level": settings.isolation,
+        "topic.metadata.refresh.interval.ms": 10_000,
         "fetch.wait.max.ms": 100,
         "fetch.queue.backoff.ms": 10,
         "queued.max.messages.kbytes": 16_384,

@@ -29,6 +29,9 @@ from streamrec.eventlog.passwords import password
 from streamrec.settings import KafkaSettings
 
 CLIENT_ID: Final = "streamrec"
+NEWS_MS: Final = 10_000
+"""Time between two looks at the topics: partitions that were added, leaders that moved."""
+
 FOREVER_MS: Final = 2**31 - 1
 """24 days: no message is given up before."""
 
@@ -86,6 +89,7 @@ def connection_options(settings: KafkaSettings) -> dict[str, Any]:
         "request_timeout_ms": milliseconds(settings.request_timeout_s),
         "bootstrap_timeout_ms": milliseconds(settings.request_timeout_s),
         "reconnect_backoff_max_ms": 1000,
+        "metadata_max_age_ms": NEWS_MS,
         "security_protocol": settings.security_protocol,
         "sasl_mechanism": settings.sasl_mechanism,
         "sasl_plain_username": settings.sasl_username,

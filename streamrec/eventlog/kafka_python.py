@@ -39,6 +39,9 @@ from streamrec.eventlog.kafka_options import (
 from streamrec.eventlog.lane_assignor import LaneAssignor
 from streamrec.settings import KafkaSettings
 
+CLOSE_MS: Final = 1000
+"""Most time that leaving a group takes."""
+
 _UNKNOWN_TOPIC: Final = kafka_errors.UnknownTopicOrPartitionError.errno
 
 
@@ -73,11 +76,11 @@ def net_maker(nets: list[Any]) -> Any:
 
 
 class _Cluster:
-    """What the cluster holds, asked by a consumer and, for topics, by an admin client made when needed."""
+    """What the cluster holds, asked by a consumer and, for topics, by an admin client, for so long."""
 
-    def __init__(self, settings: KafkaSettings, options: Mapping[str, Any]) -> None:
+    def __init__(self, settings: KafkaSettings, options: Mapping[str, Any], patience_s: float) -> None:
         self._settings = settings
-        self._timeout_ms = milliseconds(settings.request_timeout_s)
+        self._timeout_ms = milliseconds(patience_s)
         self._where = ",".join(settings.bootstrap)
         self._admin: Any = None
         self._closed = False
@@ -103,8 +106,9 @@ class _Cluster:
         if not asked:
             return {}
         with our_errors(f"{self._where}: bounds of {_named(places)}"):
+            until = time.monotonic() + self._timeout_ms / 1000
             first = self._consumer.beginning_offsets(asked, timeout_ms=self._timeout_ms)
-            end = self._consumer.end_offsets(asked, timeout_ms=self._timeout_ms)
+            end = self._consumer.end_offsets(asked, timeout_ms=milliseconds(until - time.monotonic()))
         return {place: Bounds(first[at], end[at]) for place, at in zip(places, asked, strict=True)}
 
     def positions(self, places: Sequence[Place]) -> dict[Place, int]:
@@ -123,12 +127,13 @@ class _Cluster:
             self._admin.close()
 
     def _close_consumer(self) -> None:
-        self._consumer.close(autocommit=False, timeout_ms=self._timeout_ms)
+        self._consumer.close(autocommit=False, timeout_ms=min(CLOSE_MS, self._timeout_ms))
 
     def _described(self, topics: Sequence[str]) -> dict[str, Any]:
         if self._admin is None:
             with opening(self._settings) as nets:
-                options = connection_options(self._settings)
+                patience = dict.fromkeys(("request_timeout_ms", "bootstrap_timeout_ms"), self._timeout_ms)
+                options = connection_options(self._settings) | patience
                 self._admin = KafkaAdminClient(**options, kafka_client=net_maker(nets))
         with our_errors(f"{self._where}: topics {', '.join(topics)}"):
             found = {one["name"]: one for one in self._admin.describe_topics(list(topics))}
@@ -170,7 +175,7 @@ class KafkaPythonReader(_Cluster):
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        super().__init__(settings, reading_options(settings))
+        super().__init__(settings, reading_options(settings), settings.request_timeout_s)
 
     def assign(self, positions: Mapping[Place, int]) -> None:
         """Read these places, and no other, from these offsets on."""
@@ -207,7 +212,8 @@ class KafkaPythonMember(_Cluster):
     def __init__(self, settings: KafkaSettings) -> None:
         self._assignor = LaneAssignor(settings.lanes, settings.rebalance == "cooperative")
         assignors = [self._assignor]
-        super().__init__(settings, member_options(settings) | {"partition_assignment_strategy": assignors})
+        options = member_options(settings) | {"partition_assignment_strategy": assignors}
+        super().__init__(settings, options, settings.answer_s)
         self._where = f"{self._where}: group {settings.group}"
         self._aside = Aside("streamrec-poll")
         self._held: set[Place] = set()  # ours, as the assignee knows

@@ -31,6 +31,9 @@ from streamrec.state.writer import ThreadWriter
 from streamrec.verbs.opening import field_names, topics_of
 from streamrec.verbs.serving import watching
 
+CLOSE_S = 1.0
+PATIENCE_S = 1e6
+
 
 def consume(
     inputs: Sequence[str],
@@ -116,22 +119,26 @@ class Targets:
         return sum(outlet.pending for outlet in outlets)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close what is open; what a checkpoint waits for is acknowledged, the rest will be sent again."""
         for outlet in (*self._transactors.values(), self._outlet):
             if outlet is not None:
-                outlet.close()
+                outlet.close(CLOSE_S)
 
     def _sink(self, number: int, outlet: Outlet | None) -> Sink | None:
         if self.sink_topic and outlet is not None:
-            return TopicSink(outlet, self.sink_topic, self.settings.kafka.request_timeout_s)
+            return TopicSink(outlet, self.sink_topic, self._patience_s())
         return JsonLinesSink(self._own(self.sink_file, number)) if self.sink_file else None
 
     def _letters(self, number: int, outlet: Outlet | None) -> Letters | None:
         if self.letters_topic and outlet is not None:
-            return TopicLetters(outlet, self.letters_topic, self.settings.kafka.request_timeout_s)
+            return TopicLetters(outlet, self.letters_topic, self._patience_s())
         if not self.letters_file:
             return None
         return DeadLetters(JsonLinesSink(self._own(self.letters_file, number)))
+
+    def _patience_s(self) -> float:
+        """How long a checkpoint waits for its messages; a thread of its own can sit out any outage."""
+        return self.settings.kafka.request_timeout_s if self.transactional else PATIENCE_S
 
     def _own(self, path: str, number: int) -> str:
         """A file per lane, where there are several."""

@@ -8,11 +8,12 @@ import pytest
 from served_lane import of_name, samples
 from watched_daemon import Scene, place_of, records
 
-from streamrec.daemon.loop import UNREACHABLE_S, Daemon
+from streamrec.daemon.loop import Daemon
 from streamrec.errors import UnavailableError
 from streamrec.event import Record
 from streamrec.eventlog.base import Place
 from streamrec.eventlog.clients import Assignee, Bounds, Commit
+from streamrec.settings import KafkaSettings
 
 
 class ToyMember:
@@ -178,7 +179,7 @@ def test_without_a_broker_it_is_degraded_alive_and_still_answers(loop: Loop) -> 
     loop.until_open(0, 1)
     loop.turn(40)
     loop.member.down = True
-    for _ in range(int(UNREACHABLE_S) + 5):
+    for _ in range(round(KafkaSettings().unreachable_s) + 5):
         loop.scene.clock.now += 1.0
         loop.turn()
     assert loop.of("loop_state")["degraded",] == 1

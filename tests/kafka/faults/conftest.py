@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+import brokers
 import pytest
-from brokers import Cluster
+from brokers import AbsentError, Cluster, OwnBroker
 from daemons import Host
+from proxy import Proxy
 from stage import Stage
 
 
@@ -50,3 +52,38 @@ def stages(host: Host, request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
 def stage(stages: Stages) -> Stage:
     """A topic of four partitions on the shared broker."""
     return stages()
+
+
+@pytest.fixture(scope="module")
+def hurt_broker(kafka_run: Path) -> Iterator[OwnBroker]:
+    """A broker behind a proxy, that the tests of one file hurt one after another."""
+    try:
+        kind = brokers.choose(["eviction", "transactions", "admin", "durable", "proxied"], own=True)
+    except AbsentError as error:
+        pytest.skip(str(error))
+    made = brokers.own(kind, kafka_run, proxied=True)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def proxied(stages: Stages, hurt_broker: OwnBroker) -> Iterator[Stage]:
+    """A stage on it: daemons go through the proxy, the test does not. It is whole again afterwards."""
+    stage, proxy = stages(cluster=hurt_broker.direct), hurt_broker.proxy
+    assert proxy is not None
+    stage.bootstrap = hurt_broker.bootstrap
+    yield stage
+    hurt_broker.resume()
+    if hurt_broker.process is not None and hurt_broker.process.poll() is not None:
+        hurt_broker.start()
+    if proxy.listener.fileno() < 0:
+        proxy.reopen()
+    proxy.heal()
+    assert not proxy.broken
+
+
+@pytest.fixture
+def proxy(hurt_broker: OwnBroker) -> Proxy:
+    """Its proxy."""
+    assert hurt_broker.proxy is not None
+    return hurt_broker.proxy
