@@ -3,6 +3,7 @@
     STREAMREC_FAILPOINT=after_update          SIGKILL at the first hit
     STREAMREC_FAILPOINT=after_update:3        SIGKILL at the third hit
     STREAMREC_FAILPOINT=before_journal:1:raise  OSError(ENOSPC) there, once, as from a full disk
+    STREAMREC_FAILPOINT=before_sync:1:EIO     another OSError, once
 
 The environment is read once, at import; an unarmed failpoint costs one comparison.
 """
@@ -42,15 +43,19 @@ FAILPOINTS = {
 }
 
 
+ERRORS = {"": 0, "raise": errno.ENOSPC, "EIO": errno.EIO, "EROFS": errno.EROFS}
+"""What a failpoint raises; 0: it kills."""
+
+
 class _Armed:
-    """Which failpoint fires, at which hit, and how."""
+    """Which failpoint fires, at which hit, and with which error, 0 for SIGKILL."""
 
-    __slots__ = ("hits_left", "name", "raises")
+    __slots__ = ("code", "hits_left", "name")
 
-    def __init__(self, name: str, hits_left: int, raises: bool) -> None:
+    def __init__(self, name: str, hits_left: int, code: int) -> None:
         self.name = name
         self.hits_left = hits_left
-        self.raises = raises
+        self.code = code
 
 
 _ARMED: list[_Armed] = []
@@ -58,7 +63,7 @@ _ARMED: list[_Armed] = []
 
 
 def arm(spec: str) -> None:
-    """Arm one failpoint: `name`, `name:n` or `name:n:raise`; an empty text disarms.
+    """Arm one failpoint: `name`, `name:n` or `name:n:ERROR` (`ERRORS`); an empty text disarms.
 
     Raises
     ------
@@ -70,21 +75,17 @@ def arm(spec: str) -> None:
         return
     name, _, rest = spec.partition(":")
     count, _, how = rest.partition(":")
-    if (
-        name not in FAILPOINTS
-        or not (count or "1").isdecimal()
-        or int(count or 1) < 1
-        or how not in ("", "raise")
-    ):
+    if name not in FAILPOINTS or not (count or "1").isdecimal() or int(count or 1) < 1 or how not in ERRORS:
         raise ConfigError(
-            f"STREAMREC_FAILPOINT: wanted name[:n[:raise]] with n >= 1 and one of {', '.join(FAILPOINTS)}; "
+            f"STREAMREC_FAILPOINT: wanted name[:n[:error]] with n >= 1, error one of raise, EIO, "
+            f"EROFS, and one of {', '.join(FAILPOINTS)}; "
             f"got {spec!r}"
         )
-    _ARMED.append(_Armed(name, int(count or 1), how == "raise"))
+    _ARMED.append(_Armed(name, int(count or 1), ERRORS[how]))
 
 
 def failpoint(name: str) -> None:
-    """Die here, or raise OSError(ENOSPC), if this failpoint is armed and due.
+    """Die here, or raise an OSError, if this failpoint is armed and due.
 
     Examples
     --------
@@ -105,8 +106,8 @@ def _hit(armed: _Armed) -> None:
     if armed.hits_left:
         return
     _ARMED.clear()
-    if armed.raises:
-        raise OSError(errno.ENOSPC, f"failpoint {armed.name}: {os.strerror(errno.ENOSPC)}")
+    if armed.code:
+        raise OSError(armed.code, f"failpoint {armed.name}: {os.strerror(armed.code)}")
     os.kill(os.getpid(), signal.SIGKILL)
 
 

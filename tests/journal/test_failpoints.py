@@ -52,12 +52,15 @@ def test_nothing_happens_before_that(spec: str) -> None:
     assert run(spec).returncode == 0
 
 
-def test_a_full_disk_is_raised_once() -> None:
-    failpoints.arm("mid_generation:2:raise")
+@pytest.mark.parametrize(
+    ("how", "code"), [("raise", errno.ENOSPC), ("EIO", errno.EIO), ("EROFS", errno.EROFS)]
+)
+def test_a_full_or_broken_disk_is_raised_once(how: str, code: int) -> None:
+    failpoints.arm(f"mid_generation:2:{how}")
     failpoint("mid_generation")
-    with pytest.raises(OSError, match="No space left") as caught:
+    with pytest.raises(OSError, match="mid_generation") as caught:
         failpoint("mid_generation")
-    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.errno == code
     failpoint("mid_generation")
 
 

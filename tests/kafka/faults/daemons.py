@@ -22,13 +22,19 @@ TINY = {"models.enabled": ["gamma_poisson", "context_1"]}
 
 
 class Host:
-    """The warm process."""
+    """The warm process.
 
-    def __init__(self, log: Path) -> None:
+    Parameters
+    ----------
+    log : where it says what went wrong
+    program : beside this file; what it runs
+    """
+
+    def __init__(self, log: Path, program: str = "fork_host.py") -> None:
         env = {n: v for n, v in os.environ.items() if not n.startswith("STREAMREC_")}
         self._log = log.open("ab")
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("fork_host.py"))],
+            [sys.executable, str(Path(__file__).with_name(program))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
