@@ -37,7 +37,7 @@ from streamrec.state import store
 from streamrec.state.fingerprint import machine_fingerprint
 from streamrec.state.lanefile import PREPARED
 
-CALM_TURNS = 3_000
+CALM_TURNS = 800
 THIS_MACHINE = cache(machine_fingerprint)
 """Asked at every opening, and slow: it reads files about the packages."""
 
