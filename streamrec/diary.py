@@ -1,15 +1,20 @@
 """What the daemon's observer writes into the log: state, lanes, rebalances, gaps, errors."""
 
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from streamrec.daemon.observer import Pause, State, Unobserved
 from streamrec.errors import FencedError, StreamrecError
 from streamrec.eventlog.base import Place
+from streamrec.eventlog.clients import Bounds
 from streamrec.lane import Lane, MakeWriter
 from streamrec.logs import Lines
 from streamrec.state.writer import ThreadWriter
+
+PROGRESS_S = 10.0
+"""Least time between two lines that say how far the lanes have come."""
 
 log = logging.getLogger(__name__)
 
@@ -20,15 +25,18 @@ class Diary(Unobserved):
     Parameters
     ----------
     lines : told now and then that time goes by, so that suppressed lines are said
+    clock : s, monotonic
 
     Attributes
     ----------
     make_writer : makes the writers of checkpoints
     """
 
-    def __init__(self, lines: Lines | None = None) -> None:
-        self.lines = lines
+    def __init__(self, lines: Lines | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.lines, self.clock = lines, clock
         self.make_writer: MakeWriter = ThreadWriter
+        self._told_at = clock()
+        self._told: Mapping[Place, int] = {}
 
     def entered(self, state: State) -> None:
         """The loop is in this state now."""
@@ -49,6 +57,20 @@ class Diary(Unobserved):
         level = logging.WARNING if reason == "lost" else logging.INFO
         named = " ".join(f"{topic}[{partition}]" for topic, partition in sorted(places))
         log.log(level, "partitions %s", reason, extra={"reason": reason, "partitions": named})
+
+    def looked(
+        self, bounds: Mapping[Place, Bounds], positions: Mapping[Place, int], committed: Mapping[Place, int]
+    ) -> None:
+        """What the log holds, where we stand; a line now and then, if we have come further."""
+        now = self.clock()
+        moved = sum(at - self._told.get(place, at) for place, at in positions.items())
+        if moved and now < self._told_at + PROGRESS_S and self._told.keys() == positions.keys():
+            return
+        if moved:
+            lag = sum(max(0, bounds[place].end - at) for place, at in positions.items() if place in bounds)
+            per_s = round(moved / max(now - self._told_at, 1e-9))
+            log.info("records read", extra={"n_records": moved, "per_s": per_s, "lag": lag})
+        self._told_at, self._told = now, dict(positions)
 
     def skipped(self, place: Place, n_records: int, cause: str) -> None:
         """Records are gone from the log, and were skipped."""

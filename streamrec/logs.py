@@ -27,7 +27,7 @@ MAX_KINDS = 256
 
 FIELDS = (
     *("topic", "partition", "offset", "lane", "epoch", "model", "user", "state", "reason"),
-    *("api", "code", "n_records", "cause", "seconds", "kept", "partitions"),
+    *("api", "code", "n_records", "per_s", "lag", "cause", "seconds", "kept", "partitions", "n_partitions"),
 )
 """What a line may say beside its message, given as `extra`."""
 

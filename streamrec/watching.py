@@ -111,6 +111,7 @@ class Watching(Diary):
         self, bounds: Mapping[Place, Bounds], positions: Mapping[Place, int], committed: Mapping[Place, int]
     ) -> None:
         """What the log holds, where we stand, and what the group knows of it."""
+        super().looked(bounds, positions, committed)
         stamps = {place: at for trail in self._trails.values() for place, at in trail.stamps.items()}
         self.membership.looked(bounds, positions, committed, stamps)
 

@@ -5,7 +5,7 @@ default retention (seven days after the stamp) it would delete them within minut
 topics that are made here; `dangers` says what another topic would do to such records.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -68,6 +68,23 @@ def ensure_topic(
             "another topic"
         )
     return state
+
+
+def make_if_absent(kafka: KafkaSettings, names: Sequence[str], partitions: int) -> list[str]:
+    """Make those of the topics that are not there, with the broker's defaults; their names.
+
+    Raises
+    ------
+    UnavailableError
+        If the cluster cannot be reached.
+    BrokerError
+        If it refuses.
+    """
+    with _admin(kafka) as admin:
+        made = [name for name in dict.fromkeys(names) if _create(admin, name, partitions, {})]
+        if made:
+            admin.wait_for_topics(made, timeout_ms=milliseconds(kafka.request_timeout_s))
+    return made
 
 
 def dangers(name: str, state: TopicState) -> list[str]:

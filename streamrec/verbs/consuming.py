@@ -4,12 +4,14 @@ forecasts     kafka:TOPIC (key: user), jsonl:FILE or none
 dead letters  kafka:TOPIC (original bytes, reasons in headers) or FILE
 """
 
+import logging
 import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 from streamrec.daemon.folders import refuse_other_lanes
@@ -30,6 +32,11 @@ from streamrec.settings import Settings, load_settings
 from streamrec.state.writer import ThreadWriter
 from streamrec.verbs.opening import field_names, topics_of
 from streamrec.verbs.serving import watching
+
+WARM_UP_S = 10.0
+"""Time after which somebody who waits for the first start is told why."""
+
+log = logging.getLogger(__name__)
 
 CLOSE_S = 1.0
 PATIENCE_S = 1e6
@@ -59,10 +66,12 @@ def consume(
         raise ConfigError(f"{inputs[0]}: a live topic needs --state FOLDER, where its checkpoints are kept")
     refuse_other_lanes(state, settings.kafka.lanes)
     clients = connect(settings.kafka)
-    _check_lanes(clients, settings, topics)
-    warm_up(settings)
     targets = Targets(sink, dead_letters, settings, clients)
+    partitions = _check_lanes(clients, settings, topics)
     with watching(settings) as observer, _closing(targets):
+        with _saying(WARM_UP_S, "still loading: the first start on a machine compiles kernels, for minutes"):
+            warm_up(settings)
+        targets.open(partitions)
         member = clients.member()
         shop = _workshop(settings, state, targets, observer)
         clock = time.monotonic
@@ -95,8 +104,16 @@ class Targets:
             )
         self._outlet: Outlet | None = None
         self._transactors: dict[int, Transactor] = {}
-        if not self.transactional and (self.sink_topic or self.letters_topic):
-            self._outlet = clients.outlet()
+
+    def open(self, partitions: int) -> None:
+        """Make topics that are not there, with so many partitions, and open the outlet that lanes share."""
+        from streamrec.eventlog.topic_admin import make_if_absent  # noqa: PLC0415 (kafka only where needed)
+
+        topics = [topic for topic in (self.sink_topic, self.letters_topic) if topic]
+        for name in make_if_absent(self.settings.kafka, topics, partitions) if topics else ():
+            log.info("topic made", extra={"topic": name, "n_partitions": partitions})
+        if topics and not self.transactional:
+            self._outlet = self.clients.outlet()
 
     def plain(self, number: int) -> Outputs:
         """Outputs of a lane that share one outlet, or have files of their own."""
@@ -164,15 +181,15 @@ def _file_of(sink: str) -> str:
     return path
 
 
-def _check_lanes(clients: Clients, settings: Settings, topics: Sequence[str]) -> None:
-    """Make sure that the group can hand out partitions as lanes need them."""
+def _check_lanes(clients: Clients, settings: Settings, topics: Sequence[str]) -> int:
+    """Make sure that the group can hand out partitions as lanes need them; the partitions of a topic."""
     cluster = clients.reader()
     try:
         places = cluster.places(topics)
     finally:
         cluster.close()
-    kafka = settings.kafka
-    if kafka.lanes > max(partition for _, partition in places) + 1:
+    kafka, partitions = settings.kafka, max(partition for _, partition in places) + 1
+    if kafka.lanes > partitions:
         raise ConfigError(
             f"kafka.lanes: {kafka.lanes} are more than {topics[0]} has partitions; give at most as many"
         )
@@ -183,6 +200,7 @@ def _check_lanes(clients: Clients, settings: Settings, topics: Sequence[str]) ->
         )
     if settings.cut.mode == "fixed" and settings.cut.cut_events * kafka.lanes < len(places):
         raise ConfigError("cut.cut_events: fixed rounds need one event or more of every partition")
+    return partitions
 
 
 def _workshop(settings: Settings, state: Path, targets: Targets, observer: Observer) -> Workshop:
@@ -198,6 +216,18 @@ def warm_up(settings: Settings) -> None:
     engine = Engine(settings)
     for step in range(3):
         engine.process([TieSet(f"u{i}", 1e9 + 60.0 * step, (f"m{i % 3}",), 0, i) for i in range(4)])
+
+
+@contextmanager
+def _saying(after_s: float, what: str) -> Iterator[None]:
+    """Write a line if the block takes so long."""
+    timer = Timer(after_s, log.info, (what,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager

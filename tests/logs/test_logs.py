@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from streamrec.diary import Diary, code_of
 from streamrec.errors import DiskError, FencedError, UnavailableError
+from streamrec.eventlog.clients import Bounds
 from streamrec.logs import MAX_KINDS, Lines, current, hashed, logging_as
 from streamrec.settings import LogSettings
 
@@ -223,6 +224,22 @@ def test_the_diary_says_what_happens_to_lanes_partitions_and_errors() -> None:
     assert (said[4]["n_records"], said[4]["cause"], said[4]["partition"]) == (959, "retention", 1)
     assert (said[7]["lane"], said[7]["kept"]) == (4, True)
     assert (said[8]["api"], said[8]["code"]) == ("poll", "UnavailableError")
+
+
+def test_progress_is_a_line_in_ten_seconds_while_there_is_some() -> None:
+    stream, now = io.StringIO(), [0.0]
+    looks = [(1.0, 0, 0), (6.0, 90, 0), (11.0, 150, 50), (40.0, 150, 50), (45.0, 160, 50), (50.0, 160, 50)]
+    with logging_as(LogSettings(format="json"), stream):
+        diary = Diary(clock=lambda: now[0])
+        bounds = {("clicks", 0): Bounds(0, 500), ("clicks", 1): Bounds(0, 300)}
+        for at, first, second in looks:
+            now[0] = at
+            diary.looked(bounds, {("clicks", 0): first, ("clicks", 1): second}, {})
+    said = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["n_records"], line["per_s"], line["lag"]) for line in said] == [
+        (200, 20, 600),
+        (10, 1, 590),
+    ]
 
 
 def test_the_code_of_an_error_is_that_of_the_library_beneath() -> None:
