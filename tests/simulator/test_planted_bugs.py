@@ -2,8 +2,8 @@
 
 import pytest
 from chunks import in_memory, run_once
-from planted import PLANTED
 from run_seeds import FailedSeedError, run_seed
+from wrong_daemons import PLANTED
 
 SEEDS = 1_000
 
