@@ -172,9 +172,13 @@ class FixedFeed:
 
     @property
     def resting(self) -> bool:
-        """Between two rounds, whether or not the next has begun to be looked for."""
-        done = self.cutter.order.n_ok - self._round
-        return not self.cutter.has_work and done in (0, self.cutter.cut_events)
+        """Between two rounds, whether or not the next has begun to be looked for.
+
+        One record may release more than its partition's share, so the count alone says nothing.
+        """
+        ok = self.cutter.order.n_ok
+        at_the_end = self._turn == len(self.places) - 1 and ok >= self._target
+        return not self.cutter.has_work and (ok == self._round or at_the_end)
 
     def take(self, pairs: Iterable[Pair]) -> None:
         """Queue records by partition."""
@@ -190,11 +194,11 @@ class FixedFeed:
             yield from self.cutter.feed(self._drawn())
             if self.cutter.order.n_ok < self._target:
                 return
-            self._turn = (self._turn + 1) % len(self.places)
-            if self._turn == 0:
+            if self._turn == len(self.places) - 1:
                 while self.cutter.has_work:
                     yield self.cutter.close()
                 self._round = self.cutter.order.n_ok
+            self._turn = (self._turn + 1) % len(self.places)
             self._target = self.cutter.order.n_ok + self.shares[self._turn]
 
     def finish(self, at_end: bool) -> Iterator[Step]:

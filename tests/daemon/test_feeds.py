@@ -175,9 +175,12 @@ def test_rounds_are_the_same_however_records_are_polled(seed: int, polls: int, c
     assert runs[0]
 
 
-@given(seed=st.integers(0, 10_000), stop=st.integers(1, 30))
-def test_rounds_go_on_after_a_restart_where_they_rested(seed: int, stop: int) -> None:
-    parts, whole = log(40, seed), Lane(7)
+@given(
+    seed=st.integers(0, 10_000), stop=st.integers(1, 30), lateness_s=st.sampled_from([0.0, 3.0, 20.0, 60.0])
+)
+def test_rounds_go_on_after_a_restart_where_they_rested(seed: int, stop: int, lateness_s: float) -> None:
+    """With a lateness one record may release more events than a share, or a whole round."""
+    parts, whole = log(40, seed), Lane(7, lateness_s)
     feed = FixedFeed(whole.cutter, PLACES)
     feed.take(pair for part in parts.values() for pair in part)
     rested = [(whole.cutter.dump(), dict(whole.last), 0)]
@@ -187,7 +190,7 @@ def test_rounds_go_on_after_a_restart_where_they_rested(seed: int, stop: int) ->
         if feed.resting:
             rested.append((whole.cutter.dump(), dict(whole.last), n))
     dump, last, n = rested[min(stop, len(rested) - 1)]
-    again = Lane(7)
+    again = Lane(7, lateness_s)
     again.cutter.load(dump)
     again.last = last
     later = FixedFeed(again.cutter, PLACES)
