@@ -91,6 +91,7 @@ class Holdings:
         self._known = False
         for number in self._lanes(places):
             self._fenced.pop(number, None)
+            self._retry_at.pop(number, None)
 
     def leaving(self, places: Sequence[Place]) -> None:
         """These are about to go; see `Assignee`."""

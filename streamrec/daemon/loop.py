@@ -11,6 +11,7 @@ disk for a while is counted and tried again; what breaks a promise ends the loop
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from itertools import groupby
 
 from streamrec.daemon.gaps import recreated
@@ -139,14 +140,23 @@ class Daemon:
         """Give up every lane, and leave the group."""
         self._enter("draining")
         until = self.clock() + min(self.holdings.revoke_s, DEAF_S if self._deaf else GRACE_S)
-        at_end = self.until_end and self._has_read_all()
-        for number in [*self.holdings.held, *self.holdings.openings]:
-            self.holdings.revoke_s = max(0.0, until - self.clock())
-            self.holdings.give_up(number, at_end)
         try:
-            self.member.close()
-        except StreamrecError as error:
-            self.observer.failed("leave", error)
+            self._give_up_all(until, self.until_end and self._has_read_all())
+        finally:
+            try:
+                self.member.close()
+            except StreamrecError as error:
+                self.observer.failed("leave", error)
+
+    def _give_up_all(self, until: float, at_end: bool) -> None:
+        """Give up every lane, one lane's error keeping nothing from the others."""
+        with ExitStack() as stack:
+            for number in reversed([*self.holdings.held, *self.holdings.openings]):
+                stack.callback(self._give_up, number, until, at_end)
+
+    def _give_up(self, number: int, until: float, at_end: bool) -> None:
+        self.holdings.revoke_s = max(0.0, until - self.clock())
+        self.holdings.give_up(number, at_end)
 
     def gained(self, places: Sequence[Place]) -> None:
         """See `Assignee`."""

@@ -4,7 +4,8 @@
     thread              restore
 
 A rebalance that takes the partitions away before that makes nobody wait: the opening is dropped, and the lane
-closed as soon as it is there. Opening it again is another epoch.
+closed as soon as it is there. Opening it again is another epoch, which the one that was dropped must not
+outdo: one opening of a lane waits in its thread for the one before.
 """
 
 import threading
@@ -54,24 +55,30 @@ class InlineOpening:
 
 
 class ThreadOpening:
-    """Restores in a thread of its own."""
+    """Restores in a thread of its own.
 
-    def __init__(self, restore: Restore) -> None:
-        self._restore = restore
+    Parameters
+    ----------
+    restore : makes the lane
+    before : the thread of the last opening of the same lane in this process, which comes to its end first
+    """
+
+    def __init__(self, restore: Restore, before: threading.Thread | None = None) -> None:
+        self._restore, self._before = restore, before
         self._lane: Lane | None = None
         self._error: BaseException | None = None
         self._dropped = False
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="restore", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._run, name="restore", daemon=True)
+        self.thread.start()
 
     def ready(self) -> bool:
         """The thread has ended."""
-        return not self._thread.is_alive()
+        return not self.thread.is_alive()
 
     def result(self) -> Lane:
         """The lane, waited for."""
-        self._thread.join()
+        self.thread.join()
         if self._error is not None:
             raise self._error
         return _handed(self._lane)
@@ -85,6 +92,10 @@ class ThreadOpening:
             lane.abandon()
 
     def _run(self) -> None:
+        if self._before is not None:
+            self._before.join()
+        if self._dropped:
+            return
         try:
             lane = self._restore()
         except BaseException as error:  # whatever it is, the loop has to hear of it

@@ -24,6 +24,8 @@ from streamrec.state.store import LaneStore
 from streamrec.state.writer import Take
 
 NAME = "lane.name"
+CLOSE_S = 1.0
+"""Most time that closing a transactor takes."""
 
 
 def name_of(folder: Path) -> str:
@@ -102,9 +104,12 @@ class TransactionWriter:
         return True
 
     def close(self) -> None:
-        """Drop what was sent since the last checkpoint."""
-        with suppress(BrokerError, FencedError):
-            self.transactor.abort()
+        """Drop what was sent since the last checkpoint, and the transactor: an opening makes its own."""
+        try:
+            with suppress(BrokerError, FencedError):
+                self.transactor.abort()
+        finally:
+            self.transactor.close(CLOSE_S)
 
     def _end(self, serial: int) -> None:
         if self.store.prepared is not None:  # the last one counts, but the disk refused to say so

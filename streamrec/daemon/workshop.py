@@ -5,6 +5,7 @@ transactions   the loop restores, because it has to ask the group what counts; a
                transaction, and the loop waits for it
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -54,10 +55,13 @@ class Plain:
     ) -> None:
         self.settings, self.state, self.outputs, self.codec = settings, state, outputs, codec
         self.clock, self.observer, self.make_writer = clock, observer, make_writer
+        self._last: dict[int, threading.Thread] = {}
 
     def opening(self, number: int, places: Sequence[Place], member: Member) -> Opening:
         """Begin to restore a lane in a thread."""
-        return ThreadOpening(partial(self.restore, number))
+        opening = ThreadOpening(partial(self.restore, number), self._last.get(number))
+        self._last[number] = opening.thread
+        return opening
 
     def restore(self, number: int) -> Lane:
         """Restore a lane and be its owner."""
