@@ -29,6 +29,7 @@ from streamrec.event import Record
 from streamrec.eventlog.aside import Aside
 from streamrec.eventlog.base import Place
 from streamrec.eventlog.clients import Assignee, Bounds, Commit
+from streamrec.eventlog.kafka_flaws import end_the_join, free_the_line
 from streamrec.eventlog.kafka_options import (
     connection_options,
     member_options,
@@ -231,7 +232,8 @@ class KafkaPythonMember(_Cluster):
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         """Records of partitions that are not paused; rebalances happen in here."""
         timeout_ms = round(timeout_s * 1000)
-        self._free_the_line()
+        end_the_join(self._consumer)
+        free_the_line(self._consumer)
         with our_errors(f"{self._where}: poll"):
             fetched = self._aside.asking(
                 lambda: self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
@@ -307,16 +309,6 @@ class KafkaPythonMember(_Cluster):
             self._consumer.pause(TopicPartition(*place))
             self._consumer.seek(TopicPartition(*place), 0)
         self._unsought.update(places)
-
-    def _free_the_line(self) -> None:
-        """Take what is used up out of the way of records that were fetched before a pause.
-
-        The library (3.0.12) gives those back only if no other fetch is in the line; one that is used up
-        stays there, so that a resumed partition would stand still until another has news.
-        """
-        fetcher = self._consumer._fetcher
-        if fetcher._paused_partition_records and not fetcher._next_partition_records:
-            fetcher._next_partition_records = None
 
     def _learn(self, topics: Sequence[str]) -> None:
         """Wait until the library knows the topics; a leader that does not would give nothing to anybody."""

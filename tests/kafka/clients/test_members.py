@@ -349,3 +349,22 @@ def test_closing_gives_everything_back(broker, topics, clients):
     before = used()
     use_all()
     wait_until(lambda: used() <= before)
+
+
+@pytest.mark.needs("offsets")
+def test_a_join_that_outlasts_polls_is_ended(broker, topics, opened):
+    topic = filled(broker, topics, 2)
+    member = opened(connect(settings_for(broker.bootstrap, "kafka-python", session_timeout_s=3.0)).member())
+    ears = Ears(member)
+    member.join([topic], ears)
+    poll_until(member, lambda records: len(records) == 80)
+    coordinator = member._consumer._coordinator
+    first = coordinator._generation.generation_id
+    coordinator._assignment_snapshot = {}  # as if the topics had become known during the join
+    member.poll(500, 0.001)
+    until = time.monotonic() + 5.0  # longer than a member without heartbeats is kept
+    while time.monotonic() < until:
+        member.poll(500, 0.02)
+    member.commit({(topic, 0): Commit(40, ""), (topic, 1): Commit(40, "")})
+    assert coordinator._generation.generation_id == first + 1
+    assert [what for what, _ in ears.heard] == ["gained"]

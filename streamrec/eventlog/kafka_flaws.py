@@ -1,0 +1,30 @@
+"""What kafka-python 3.0.12 does wrong in a poll, and what is done about it before each.
+
+Both functions look at the library's own fields, between two polls, when nothing else touches them.
+"""
+
+from typing import Any
+
+
+def end_the_join(consumer: Any) -> None:
+    """Have a join that is under way awaited to its end.
+
+    A member that leads its group joins anew when topics look other than they did. If such a join outlasts
+    a poll, the library forgets it, for by then it knows the topics: the member stays in the middle of it,
+    with records but without heartbeats and commits, until the broker gives it up. That is so at most
+    first starts, where the topics become known while the first join is under way.
+    """
+    coordinator = consumer._coordinator
+    if coordinator is not None and coordinator._join_task is not None:
+        coordinator.request_rejoin()
+
+
+def free_the_line(consumer: Any) -> None:
+    """Take what is used up out of the way of records that were fetched before a pause.
+
+    The library gives those back only if no other fetch is in the line; one that is used up stays there,
+    so that a resumed partition would stand still until another has news.
+    """
+    fetcher = consumer._fetcher
+    if fetcher._paused_partition_records and not fetcher._next_partition_records:
+        fetcher._next_partition_records = None
