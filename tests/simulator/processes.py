@@ -34,6 +34,7 @@ class Noting(Unobserved):
         """A refusal; messages that are under way may come late after some."""
         self._process.note("failed", api, type(error).__name__)
         self._process.late = self._process.late or api in {"revoke", "fenced"}
+        self._process.world.not_kept += api == "revoke"
 
     def opened(self, number: int, lane: Lane, seconds: float) -> None:
         """A lane is held."""

@@ -37,7 +37,7 @@ from streamrec.state import store
 from streamrec.state.fingerprint import machine_fingerprint
 from streamrec.state.lanefile import PREPARED
 
-CALM_TURNS = 800
+CALM_TURNS, CALM_LIVES = 800, 4
 THIS_MACHINE = cache(machine_fingerprint)
 """Asked at every opening, and slow: it reads files about the packages."""
 
@@ -70,6 +70,7 @@ class World:
         self.remade: set[str] = set()
         self.begun: dict[int, dict[int, dict[str, int]]] = {}
         self.trimmed = self.widened = False
+        self.not_kept = 0
         self.turns = 0
         self._restarts: list[tuple[float, str | None]] = []
         self._strikes = self.scenario.strikes(self.draw)
@@ -100,8 +101,11 @@ class World:
         while self.workload.left > 0 or step < self.scenario.steps:
             self.step(step)
             step += 1
-        self._calm()
-        self._end()
+        for _ in range(CALM_LIVES):
+            self._calm()
+            if self._end():
+                return
+        raise AssertionError(f"a lane was not kept at the end of {CALM_LIVES} undisturbed lives")
 
     def _opening(self, really: Callable[..., bool]) -> Callable[..., bool]:
         """`Lane.open` that also tells the process whose lane it is."""
@@ -341,12 +345,18 @@ class World:
         held = [h for process in self.processes for h in process.daemon.holdings.held.values()]
         return {place: at for one in held for place, at in one.read.items()}
 
-    def _end(self) -> None:
+    def _end(self) -> bool:
+        """Everybody leaves; whether all lanes that were held are kept.
+
+        One that was shut out of its transaction while it was frozen is not: the next owner does it again.
+        """
+        self.not_kept = 0
         for process in list(self.processes):
             for _ in range(4):
                 self._guarded(process, process.work_behind)
         while self.processes:
             self._leave(self.processes[0])
+        return self.not_kept == 0
 
 
 def is_open(path: Path) -> bool:
