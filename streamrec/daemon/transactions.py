@@ -31,10 +31,13 @@ CLOSE_S = 1.0
 def name_of(folder: Path) -> str:
     """A name that no other state folder has, made when it is first asked for."""
     path = folder / NAME
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, uuid.uuid4().hex.encode())
-    return path.read_text()
+    try:
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(path, uuid.uuid4().hex.encode())
+        return path.read_text()
+    except OSError as error:
+        raise DiskError(f"{path}: {error}; make room or give the right to write") from error
 
 
 def last_committed(name: str, committed: Mapping[Place, Commit]) -> int:
@@ -80,7 +83,7 @@ class TransactionWriter:
         transactor.begin()
 
     def try_submit(self, take: Take) -> bool:
-        """Prepare, commit, confirm; a disk that refuses leaves the transaction open for the next time.
+        """Prepare, commit, confirm; False if the disk refused: the transaction is open for the next time.
 
         Raises
         ------
@@ -95,12 +98,10 @@ class TransactionWriter:
             self._end(snapshot.serial)
         except DiskError as error:
             self.failed, self.n_failed = error, self.n_failed + 1
-        return True
+        return self.failed is None
 
     def drain(self, timeout_s: float | None = None) -> bool:
-        """Nothing waits; raises why the last save failed, if it did."""
-        if self.failed is not None:
-            raise self.failed
+        """Nothing waits: what was refused needs a snapshot of its own, taken when it is tried again."""
         return True
 
     def close(self) -> None:
