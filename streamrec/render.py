@@ -5,6 +5,10 @@ here they only change their form.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import repeat
+from math import isfinite
+from typing import Final
 
 import numpy as np
 
@@ -16,6 +20,9 @@ from streamrec.mixture.waiting_table import Published as PublishedWaits
 from streamrec.state.vocabulary import Vocabulary
 
 MODEL = "mixture"
+_LEVELS: Final = [f"{level:g}" for level in LEVELS]
+
+MarkPart = tuple[list[MarkChance], tuple[float, float, int, int], "list[str] | LargeSet"]
 
 
 class Renderer:
@@ -41,47 +48,47 @@ class Renderer:
         self, sets: Sequence[TieSet], marks: PublishedMarks, waits: PublishedWaits
     ) -> Iterator[Forecast]:
         """One record per set, in order; an index of the published arrays belongs to a set each."""
-        waiting = self._waits(waits)
-        for i, (tie, wait, interval) in enumerate(zip(sets, waiting, _intervals(waits), strict=True)):
-            listed = self._marks(marks, i)
+        parts = self._marks(marks), self._waits(waits), _intervals(waits)
+        for tie, (listed, chances, set90), wait, interval in zip(sets, *parts, strict=True):
             yield Forecast(
-                id=f"{tie.topic}:{tie.partition}:{tie.offset}:{self.lane}:{MODEL}",
-                user=tie.user,
-                issued_at=tie.time,
-                marks=listed,
-                p_new_mark=float(marks.p_new[i]),
-                p_rest=float(marks.p_rest[i]),
-                n_rest=int(marks.n_rest[i]),
-                n_new=int(marks.n_new[i]),
-                wait=wait,
-                set90=smallest_set(listed, int(marks.set_size[i]), float(marks.set_p[i])),
-                interval90=interval,
+                f"{tie.topic}:{tie.partition}:{tie.offset}:{self.lane}:{MODEL}",
+                tie.user,
+                tie.time,
+                listed,
+                *chances,
+                wait,
+                set90,
+                interval,
             )
 
-    def _marks(self, marks: PublishedMarks, i: int) -> list[MarkChance]:
-        n = int(marks.n[i])
-        pairs = zip(marks.mark[i, :n].tolist(), marks.p[i, :n].tolist(), strict=True)
-        return [MarkChance(self.vocabulary.mark_of(mark), p) for mark, p in pairs]
+    def _marks(self, marks: PublishedMarks) -> Iterator[MarkPart]:
+        """What a record says of marks: the list; p_new_mark, p_rest, n_rest, n_new; set90."""
+        ids, p, n = marks.mark.tolist(), marks.p.tolist(), marks.n.tolist()
+        sizes = marks.n_rest.astype(np.int64).tolist(), marks.n_new.astype(np.int64).tolist()
+        chances = zip(marks.p_new.tolist(), marks.p_rest.tolist(), *sizes, strict=True)
+        sets = marks.set_size.astype(np.int64).tolist(), marks.set_p.tolist()
+        mark_of = cache(self.vocabulary.mark_of)
+        for mine, q, k, four, size, least in zip(ids, p, n, chances, *sets, strict=True):
+            listed = [MarkChance(mark_of(mark), x) for mark, x in zip(mine[:k], q[:k], strict=True)]
+            yield listed, four, smallest_set(listed, size, least)
 
     def _waits(self, waits: PublishedWaits) -> Iterator[Wait]:
-        names = [f"{level:g}" for level in LEVELS]
-        within = {f"{h:g}": round_printed(waits.within(h)).tolist() for h in self.within_s}
+        within = [round_printed(waits.within(h)).tolist() for h in self.within_s]
+        horizons = [f"{h:g}" for h in self.within_s]
         quantiles, mean = round_printed(waits.quantiles).tolist(), round_printed(waits.mean).tolist()
         never = round_printed(waits.never).tolist()
         edges, rates, tails = waits.edges_s.tolist(), waits.rates.tolist(), waits.tail.tolist()
-        for i, row in enumerate(quantiles):
-            yield Wait(
-                quantiles=dict(zip(names, row, strict=True)),
-                mean=mean[i],
-                within={h: values[i] for h, values in within.items()},
-                never=never[i],
-                hazard=Hazard(edges, rates[i], tails[i]) if self.hazard else None,
-            )
+        chances = zip(*within, strict=True) if within else repeat((), len(mean))
+        for row, middle, gone, p, rate, tail in zip(
+            quantiles, mean, never, chances, rates, tails, strict=True
+        ):
+            hazard = Hazard(edges, rate, tail) if self.hazard else None
+            yield Wait(dict(zip(_LEVELS, row)), middle, dict(zip(horizons, p)), gone, hazard)  # noqa: B905
 
 
 def _intervals(waits: PublishedWaits) -> Iterator[list[float | None]]:
     for low, high in round_printed(waits.interval).tolist():
-        yield [low, high if np.isfinite(high) else None]
+        yield [low, high if isfinite(high) else None]
 
 
 def smallest_set(listed: Sequence[MarkChance], size: int, least: float) -> list[str] | LargeSet:
