@@ -250,8 +250,8 @@ class Lane:
             if self.writer is not None:
                 kept = self.writer.drain(timeout_s)
             if self.writer is not None and kept and self._changed:
-                self.checkpoint()
-                kept = self.writer.drain(None if until is None else max(0.0, until - time.monotonic()))
+                left = None if until is None else max(0.0, until - time.monotonic())
+                kept = self.checkpoint() and self.writer.drain(left)
         finally:
             if kept:
                 self._give_back()
