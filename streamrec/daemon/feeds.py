@@ -69,6 +69,7 @@ class LiveFeed:
         self.places = tuple(places)
         self._queue: deque[Pair] = deque()
         self._began = math.inf
+        self._n_cuts = 0
         self._heard: dict[Place, float] = dict.fromkeys(self.places, clock())
         self._lags: dict[Place, int] = {}
 
@@ -83,10 +84,9 @@ class LiveFeed:
 
     def take(self, pairs: Iterable[Pair]) -> None:
         """Queue records; their partitions are not silent."""
-        now = self.clock()
-        for pair in pairs:
-            self._queue.append(pair)
-            self._heard[pair[0][:2]] = now
+        fresh = list(pairs)
+        self._queue.extend(fresh)
+        self._heard |= dict.fromkeys((record[:2] for record, _ in fresh), self.clock())
 
     def looked(self, lags: Mapping[Place, int]) -> None:
         """Size the cuts by the lag."""
@@ -115,15 +115,16 @@ class LiveFeed:
 
     def _drawn(self) -> Iterator[Pair]:
         """Records out of the queue until a cut closes, so that the next may have another size."""
-        before = self.cutter.serial, self.cutter.offsets_advanced
-        while self._queue and (self.cutter.serial, self.cutter.offsets_advanced) == before:
-            if not self.cutter.has_work:
-                self._began = self.clock()
-            yield self._queue.popleft()
+        queue, before = self._queue, self._n_cuts
+        if queue and not self.cutter.has_work:
+            self._began = self.clock()
+        while queue and self._n_cuts == before:
+            yield queue.popleft()
 
     def _noting(self, cuts: Iterator[Cut]) -> Iterator[Cut]:
         """Cuts as they come; sets that did not go into one wait from now on."""
         for cut in cuts:
+            self._n_cuts += 1
             yield cut
             self._began = self.clock() if self.cutter.has_work else math.inf
 

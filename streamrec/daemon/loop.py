@@ -10,9 +10,13 @@ disk for a while is counted and tried again; what breaks a promise ends the loop
 """
 
 import math
+<<<<<<< ours
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import groupby
+=======
+from collections.abc import Callable, Mapping, Sequence
+>>>>>>> theirs
 
 from streamrec.daemon.gaps import recreated
 from streamrec.daemon.holdings import Holdings, Workshop
@@ -188,11 +192,10 @@ class Daemon:
         return records
 
     def _share_out(self, records: Sequence[Record]) -> None:
-        lanes = self.settings.kafka.lanes
-        for number, mine in groupby(sorted(records, key=lambda r: lane_of(r[:2], lanes)), _lane(lanes)):
+        for number, mine in _by_lane(records, self.settings.kafka.lanes).items():
             held = self.holdings.held.get(number)
             if held is not None:
-                held.take(list(mine))
+                held.take(mine)
 
     def _work(self, number: int) -> None:
         held = self.holdings.held[number]
@@ -287,5 +290,10 @@ class Daemon:
         return bool(held) and all(at.get(p, -1) >= self._ends.get(p, 0) for lane in held for p in lane.places)
 
 
-def _lane(lanes: int) -> Callable[[Record], int]:
-    return lambda record: lane_of(record[:2], lanes)
+def _by_lane(records: Sequence[Record], lanes: int) -> Mapping[int, Sequence[Record]]:
+    if lanes == 1:
+        return {0: records} if records else {}
+    shares: dict[int, list[Record]] = {}
+    for record in records:
+        shares.setdefault(lane_of(record[:2], lanes), []).append(record)
+    return dict(sorted(shares.items()))
