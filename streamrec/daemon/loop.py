@@ -10,13 +10,8 @@ disk for a while is counted and tried again; what breaks a promise ends the loop
 """
 
 import math
-<<<<<<< ours
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from itertools import groupby
-=======
 from collections.abc import Callable, Mapping, Sequence
->>>>>>> theirs
+from contextlib import ExitStack
 
 from streamrec.daemon.gaps import recreated
 from streamrec.daemon.holdings import Holdings, Workshop
