@@ -90,11 +90,13 @@ class Held:
             self.keep_if_due()
 
     def keep_if_due(self) -> None:
-        """Make a checkpoint if enough events or time went by and something is new."""
+        """Make a checkpoint if enough events or time went by and something is new, or not on the disk yet."""
         if not self.feed.resting:
             return
         self.lane.keep_if_due()
-        new = self.lane.cutter.offsets_advanced != self._serial_kept
+        writer = self.lane.writer
+        refused = writer is not None and writer.failed is not None
+        new = refused or self.lane.cutter.offsets_advanced != self._serial_kept
         if new and self.clock() - self._kept_at >= self.every_s:
             self.keep()
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
+import numpy as np
+
 from streamrec.daemon.folders import refuse_other_lanes
 from streamrec.daemon.holdings import Workshop
 from streamrec.daemon.loop import Daemon
@@ -217,6 +219,9 @@ def warm_up(settings: Settings) -> None:
     engine = Engine(settings)
     for step in range(3):
         engine.process([TieSet(f"u{i}", 1e9 + 60.0 * step, (f"m{i % 3}",), 0, i) for i in range(4)])
+    rows = engine.arena.rows_of(["u0"])  # and what a query needs, so that the first does not stop the loop
+    engine.marks.forecast(rows)
+    engine.waits.forecast(rows, np.array([1.0]))
 
 
 @contextmanager
