@@ -13,6 +13,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import slowly
+
 from streamrec import failpoints
 from streamrec.cli import main
 from streamrec.settings import load_settings
@@ -65,6 +67,7 @@ def run(order: dict[str, Any]) -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.environ.update(order["env"])
         failpoints.arm(order["env"].get("STREAMREC_FAILPOINT", ""))
+        slowly.arm(order["env"].get(slowly.NAME, ""))
         sys.argv = ["streamrec", *order["args"]]
         main()
         code = 0

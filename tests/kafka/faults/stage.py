@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from brokers import Cluster
 from daemons import TINY, Daemon, Host
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from streamrec.daemon.layout import folder_of
 from streamrec.entries import CutEntry, GapSkip
@@ -90,12 +90,16 @@ class Stage:
 
     def produce(self, what: Iterable[Event]) -> None:
         """Send events, each user's to one partition."""
-        fresh: dict[int, list[Event]] = {}
+        producer = KafkaProducer(bootstrap_servers=self.cluster.bootstrap)
+        sent = []
         for event in what:
-            fresh.setdefault(self.partition_of(event.user), []).append(event)
-        for partition, events in sorted(fresh.items()):
-            self.log[partition] += events
-            self.cluster.send(self.topic, [encode_event(event) for event in events], partition=partition)
+            partition = self.partition_of(event.user)
+            self.log[partition].append(event)
+            sent.append(producer.send(self.topic, encode_event(event), partition=partition))
+        producer.flush()
+        producer.close()
+        for answer in sent:
+            answer.get()
 
     def partition_of(self, user: str) -> int:
         """Where a user's events go."""
@@ -193,9 +197,19 @@ class Stage:
 
     def forecasts_seen(self, isolation: str = "read_committed") -> Counter[str]:
         """How often each forecast id stands in the topic."""
-        n = sum(ends(self.cluster, self.forecasts).values())
-        records = self.cluster.read(self.forecasts, n, 5.0, isolation_level=isolation)
-        return Counter(json.loads(record.value)["id"] for record in records)
+        until, ended = time.monotonic() + 10, ends(self.cluster, self.forecasts)
+        reading = {"group_id": None, "enable_auto_commit": False, "auto_offset_reset": "earliest"}
+        consumer = KafkaConsumer(
+            bootstrap_servers=self.cluster.bootstrap, isolation_level=isolation, **reading
+        )
+        places, seen = {TopicPartition(self.forecasts, p): end for p, end in ended.items()}, Counter[str]()
+        consumer.assign(list(places))
+        while any(consumer.position(place) < end for place, end in places.items()):
+            assert time.monotonic() < until, "the forecasts cannot be read to their end"
+            for records in consumer.poll(timeout_ms=100).values():
+                seen.update(json.loads(record.value)["id"] for record in records)
+        consumer.close()
+        return seen
 
 
 def ends(cluster: Cluster, topic: str) -> dict[int, int]:
