@@ -27,7 +27,7 @@ from streamrec.errors import (
     UnavailableError,
 )
 from streamrec.eventlog.base import Place
-from streamrec.eventlog.clients import Bounds, Commit, Member
+from streamrec.eventlog.clients import AbsentTopicError, Bounds, Commit, Member
 from streamrec.failpoints import failpoint
 from streamrec.lane import Lane
 from streamrec.settings import KafkaSettings
@@ -254,7 +254,7 @@ class Holdings:
         except (FencedError, DeliveryError) as error:
             self.fenced(number, error)
             return
-        except (DiskError, UnavailableError) as error:
+        except (DiskError, UnavailableError, AbsentTopicError) as error:
             self.retry(number, error)
             return
         del self.openings[number]
@@ -291,7 +291,7 @@ class Holdings:
     def _learn_expected(self) -> None:
         try:
             places = self.member.places(self.topics)
-        except UnavailableError as error:
+        except (UnavailableError, AbsentTopicError) as error:
             self.observer.failed("metadata", error)
             self._learn_at = self.clock() + RETRY_S
             return

@@ -30,7 +30,7 @@ from streamrec.errors import (
 )
 from streamrec.event import Record
 from streamrec.eventlog.base import Place
-from streamrec.eventlog.clients import Member
+from streamrec.eventlog.clients import AbsentTopicError, Member
 from streamrec.failpoints import failpoint
 from streamrec.settings import Settings
 
@@ -217,7 +217,7 @@ class Daemon:
             if now >= self._identify_at or not places:
                 self._identify()
                 self._identify_at = now + IDENTITY_S
-        except BrokerError as error:
+        except (UnavailableError, AbsentTopicError) as error:
             self.observer.failed("metadata", error)
             self._look_at = self._after_failure(error, now, LOOK_S)
             return

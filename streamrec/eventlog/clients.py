@@ -12,8 +12,13 @@ everywhere. Nothing here blocks longer than it was told to.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from streamrec.errors import BrokerError
 from streamrec.event import Record
 from streamrec.eventlog.base import Place
+
+
+class AbsentTopicError(BrokerError):
+    """A topic does not exist: never, not yet, or not any more."""
 
 
 class Bounds(NamedTuple):
@@ -65,7 +70,7 @@ class Cluster(Protocol):
     """
 
     def places(self, topics: Sequence[str]) -> list[Place]:
-        """All partitions of topics, in order; BrokerError if a topic does not exist."""
+        """All partitions of topics, in order; AbsentTopicError if a topic does not exist."""
         ...
 
     def bounds(self, places: Sequence[Place]) -> dict[Place, Bounds]:

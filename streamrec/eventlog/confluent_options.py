@@ -16,6 +16,7 @@ from streamrec.errors import (
     StreamrecError,
     UnavailableError,
 )
+from streamrec.eventlog.clients import AbsentTopicError
 from streamrec.eventlog.passwords import password
 from streamrec.settings import KafkaSettings
 
@@ -37,8 +38,8 @@ _KINDS: Final[dict[str, tuple[type[StreamrecError], str]]] = {
     "SASL_AUTHENTICATION_FAILED": (BrokerError, _UNKNOWN),
     "INCONSISTENT_GROUP_PROTOCOL": (BrokerError, "other members of the group run with another rebalance or "
                                     "another client: use the same settings for all, or another group"),
-    "UNKNOWN_TOPIC_OR_PART": (BrokerError, "there is no such topic or partition; make it, or name another"),
-    "_UNKNOWN_TOPIC": (BrokerError, "there is no such topic; make it, or name another"),
+    "UNKNOWN_TOPIC_OR_PART": (AbsentTopicError, "there is no such topic or partition; make it"),
+    "_UNKNOWN_TOPIC": (AbsentTopicError, "there is no such topic; make it, or name another"),
     "_UNKNOWN_PARTITION": (BrokerError, "there is no such partition"),
     "MSG_SIZE_TOO_LARGE": (DeliveryError, "a message is too large: raise max.message.bytes of the topic, or "
                            "write less"),

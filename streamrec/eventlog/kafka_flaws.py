@@ -1,9 +1,13 @@
-"""What kafka-python 3.0.12 does wrong in a poll, and what is done about it before each.
+"""What kafka-python 3.0.12 does wrong in a poll, and what is done about it before or after each.
 
-Both functions look at the library's own fields, between two polls, when nothing else touches them.
+All functions look at the library's own fields, between two polls, when nothing else touches them.
 """
 
+from collections.abc import Mapping
 from typing import Any
+
+from streamrec.errors import OutOfRangeError
+from streamrec.event import Record
 
 
 def end_the_join(consumer: Any) -> None:
@@ -28,3 +32,25 @@ def free_the_line(consumer: Any) -> None:
     fetcher = consumer._fetcher
     if fetcher._paused_partition_records and not fetcher._next_partition_records:
         fetcher._next_partition_records = None
+
+
+def refuse_topics_made_anew(cluster: Any, ids: Mapping[str, str], records: list[Record]) -> list[Record]:
+    """The records, if none is of a topic that is not the one whose id is known.
+
+    The library asks for topics by name: one that was deleted and made anew is read on from the old offset.
+
+    Raises
+    ------
+    OutOfRangeError
+        Naming the places; they have to be held against the log once more.
+    """
+    firsts = {record[:2]: record.offset for record in reversed(records)}
+    now = {topic: cluster.topic_id(topic) for topic, _ in firsts}
+    anew = {topic for topic, found in now.items() if found and str(found) != ids.get(topic, str(found))}
+    if anew:
+        cluster.request_update()
+        raise OutOfRangeError(
+            f"topic {', '.join(sorted(anew))}: was made anew under its old name",
+            {place: offset for place, offset in firsts.items() if place[0] in anew},
+        )
+    return records

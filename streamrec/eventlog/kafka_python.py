@@ -24,12 +24,12 @@ from kafka.future import Future as KafkaFuture
 from kafka.net.compat import KafkaNetClient
 from kafka.structs import OffsetAndMetadata
 
-from streamrec.errors import BrokerError, InvariantError, NotMemberError, UnavailableError
+from streamrec.errors import InvariantError, NotMemberError, UnavailableError
 from streamrec.event import Record
 from streamrec.eventlog.aside import Aside
 from streamrec.eventlog.base import Place
-from streamrec.eventlog.clients import Assignee, Bounds, Commit
-from streamrec.eventlog.kafka_flaws import end_the_join, free_the_line
+from streamrec.eventlog.clients import AbsentTopicError, Assignee, Bounds, Commit
+from streamrec.eventlog.kafka_flaws import end_the_join, free_the_line, refuse_topics_made_anew
 from streamrec.eventlog.kafka_options import (
     connection_options,
     member_options,
@@ -141,7 +141,9 @@ class _Cluster:
         for topic in topics:
             code = found[topic]["error_code"] if topic in found else _UNKNOWN_TOPIC
             if code == _UNKNOWN_TOPIC:
-                raise BrokerError(f"{self._where}: topic {topic} does not exist; make it, or name another")
+                raise AbsentTopicError(
+                    f"{self._where}: topic {topic} does not exist; make it, or name another"
+                )
             with our_errors(f"{self._where}: topic {topic}"):
                 if code:
                     raise kafka_errors.for_code(code)()
@@ -217,6 +219,7 @@ class KafkaPythonMember(_Cluster):
         super().__init__(settings, options, settings.answer_s)
         self._where = f"{self._where}: group {settings.group}"
         self._aside = Aside("streamrec-poll")
+        self._ids: dict[str, str] = {}
         self._held: set[Place] = set()  # ours, as the assignee knows
         self._unsought: set[Place] = set()
         self._raised: BaseException | None = None  # by the assignee
@@ -244,7 +247,12 @@ class KafkaPythonMember(_Cluster):
         self._raise_what_the_assignee_raised()
         if not fetched:
             self._look_whether_fenced()
-        return self._records(fetched)
+        return refuse_topics_made_anew(self._net.cluster, self._ids, self._records(fetched))
+
+    def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """The cluster's own id of each topic; records of others with these names are refused from now on."""
+        self._ids |= super().topic_ids(topics)
+        return {topic: self._ids[topic] for topic in topics}
 
     def seek(self, positions: Mapping[Place, int]) -> None:
         """Read on from these offsets."""

@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ WARM_UP_S = 10.0
 """Time after which somebody who waits for the first start is told why."""
 
 log = logging.getLogger(__name__)
+
+LEAVE_S = 8.5
+"""Most time from the first signal to the end of the loop; the whole exit takes at most 10 s."""
 
 CLOSE_S = 1.0
 PATIENCE_S = 1e6
@@ -252,16 +256,31 @@ def _closing(targets: Targets) -> Iterator[None]:
 
 @contextmanager
 def _stopped_by_signals(daemon: Daemon) -> Iterator[None]:
-    """The first SIGINT or SIGTERM lets the daemon leave in order; a second one ends it at once."""
+    """The first SIGINT or SIGTERM lets the daemon leave in order; a second one ends it at once.
+
+    Something may wait for a broker that is away: what was not kept by then is the next owner's to do again.
+    """
+    timer = Timer(LEAVE_S, _end_anyway)
+    timer.daemon = True
 
     def stop(number: int, _: object) -> None:
         if daemon.stopping:
             os._exit(130)
         daemon.stop()
+        timer.start()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end_anyway() -> None:
+    log.warning(
+        "not everything could be kept in %g s; the next owner goes on from the last checkpoint", LEAVE_S
+    )
+    sys.stderr.flush()
+    os._exit(0)
