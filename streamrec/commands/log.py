@@ -55,12 +55,12 @@ def run(
 
     Example: streamrec run kafka://clicks --state runs/shop --sink kafka:forecasts
     """
-    from streamrec.verbs.opening import is_topic
+    from streamrec.verbs.opening import topics_of
 
     flags = columns(user_field, mark_field, time_field, time_unit) | cluster(bootstrap)
     flags |= {"kafka.group": group, "kafka.on_gap": on_gap}
     flags |= {"http.port": metrics_port, "log.format": log_format}
-    if any(map(is_topic, inputs)):
+    if topics_of(inputs):
         from streamrec.verbs import consuming
 
         consuming.consume(inputs, config, flags, state, sink, dead_letters, until_end)

@@ -77,6 +77,9 @@ def topics_of(inputs: Sequence[str]) -> list[str]:
     >>> topics_of(["kafka://clicks"]), topics_of(["clicks.csv"])
     (['clicks'], [])
     """
+    for name in inputs:
+        if name.startswith("kafka:") and not name.startswith(KAFKA):
+            raise ConfigError(f"{name}: wanted {KAFKA}{name.removeprefix('kafka:')}")
     topics = [name.removeprefix(KAFKA) for name in inputs if name.startswith(KAFKA)]
     if topics and (len(topics) < len(inputs) or not all(topics)):
         raise ConfigError(

@@ -126,7 +126,7 @@ def test_the_example_of_the_readme_has_eight_lines() -> None:
 
 
 def test_tests_named_in_the_contracts_exist() -> None:
-    promised = re.findall(r"`(\w+/\w+\.py)::(\w+)`", TEXT["docs/contracts.md"])
+    promised = re.findall(r"`((?:\w+/)+\w+\.py)::(\w+)`", TEXT["docs/contracts.md"])
     assert len(promised) > 40
     sources = {file: (ROOT / "tests" / file).read_text(encoding="utf-8") for file, _ in promised}
     assert [f"{file}::{test}" for file, test in promised if f"def {test}(" not in sources[file]] == []
