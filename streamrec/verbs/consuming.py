@@ -8,7 +8,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -240,7 +239,7 @@ def _saying(after_s: float, what: str) -> Iterator[None]:
         timer.cancel()
 
 
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """Keep the garbage collector from what the libraries made: to go through all of it takes 0.2 s."""
     gc.collect()
     gc.freeze()
