@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ def consume(
     with watching(settings) as observer, _closing(targets):
         with _saying(WARM_UP_S, "still loading: the first start on a machine compiles kernels, for minutes"):
             warm_up(settings)
+            settle_memory()
         targets.open(partitions)
         member = clients.member()
         shop = _workshop(settings, state, targets, observer)
