@@ -29,7 +29,7 @@ from streamrec.event import Record
 from streamrec.eventlog.aside import Aside
 from streamrec.eventlog.base import Place
 from streamrec.eventlog.clients import AbsentTopicError, Assignee, Bounds, Commit
-from streamrec.eventlog.kafka_flaws import end_the_join, free_the_line, refuse_topics_made_anew
+from streamrec.eventlog.kafka_flaws import end_the_join, free_the_line, hush, refuse_topics_made_anew
 from streamrec.eventlog.kafka_options import (
     connection_options,
     member_options,
@@ -54,6 +54,7 @@ def opening(settings: KafkaSettings) -> Iterator[list[Any]]:
     Where the broker says no and hangs up at once, the library mostly hears the second only.
     """
     nets: list[Any] = []
+    hush()
     try:
         with our_errors(",".join(settings.bootstrap)):
             yield nets
