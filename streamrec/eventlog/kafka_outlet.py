@@ -38,6 +38,10 @@ from streamrec.settings import KafkaSettings
 KNOWN_KEYS: Final = 50_000
 """Keys whose hashes are kept; about 10 MB at most."""
 
+BAD_RECORDS: Final = (kafka_errors.InvalidTimestampError, kafka_errors.InvalidRecordError)
+BAD_COMPANY: Final = "part of a batch"
+"""In the library's text for a record that was refused because of another one of its batch."""
+
 
 class ByKey(DefaultPartitioner):  # type: ignore[misc]
     """Places keys as every other client does, in half the time: hashes of keys that come again are kept."""
@@ -176,6 +180,12 @@ class _Writer:
     def _refused(self, topic: str, error: BaseException) -> DeliveryError:
         if isinstance(error, kafka_errors.MessageSizeTooLargeError | kafka_errors.RecordListTooLargeError):
             advice = "a message is too large: raise max.message.bytes of the topic, or write less"
+            return DeliveryError(f"{self.where}: topic {topic}: {advice} ({error})")
+        if isinstance(error, BAD_RECORDS) or BAD_COMPANY in str(error):
+            advice = (
+                "refused, most likely for a timestamp ahead of the broker's clock: set the clock of this machine, "
+                "or make the topic with message.timestamp.type=LogAppendTime"
+            )
             return DeliveryError(f"{self.where}: topic {topic}: {advice} ({error})")
         ours = translated(error, f"{self.where}: topic {topic}")
         self.fenced = self.fenced or isinstance(ours, FencedError)
