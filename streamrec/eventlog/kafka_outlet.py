@@ -183,8 +183,8 @@ class _Writer:
             return DeliveryError(f"{self.where}: topic {topic}: {advice} ({error})")
         if isinstance(error, BAD_RECORDS) or BAD_COMPANY in str(error):
             advice = (
-                "refused, most likely for a timestamp ahead of the broker's clock: set the clock of this machine, "
-                "or make the topic with message.timestamp.type=LogAppendTime"
+                "refused, most likely for a timestamp ahead of the broker's clock: set the clock of this "
+                "machine, or make the topic with message.timestamp.type=LogAppendTime"
             )
             return DeliveryError(f"{self.where}: topic {topic}: {advice} ({error})")
         ours = translated(error, f"{self.where}: topic {topic}")
