@@ -1,13 +1,23 @@
 """What kafka-python 3.0.12 does wrong in a poll, and what is done about it before or after each.
 
-All functions look at the library's own fields, between two polls, when nothing else touches them.
+All functions but `hush` look at the library's own fields, between two polls, when nothing else touches them.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from streamrec.errors import OutOfRangeError
 from streamrec.event import Record
+
+CHATTER = {"kafka.net.selector": logging.ERROR, "kafka.net.transport": logging.CRITICAL}
+"""Loggers that warn when our threads are busy for 0.1 s, and when a connection is closed by ourselves."""
+
+
+def hush() -> None:
+    """Write nothing of what says nothing; what a broken connection costs is said where it is noticed."""
+    for name, level in CHATTER.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def end_the_join(consumer: Any) -> None:
