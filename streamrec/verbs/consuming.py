@@ -6,9 +6,6 @@ dead letters  kafka:TOPIC (original bytes, reasons in headers) or FILE
 
 import gc
 import logging
-import os
-import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,14 +33,12 @@ from streamrec.settings import Settings, load_settings
 from streamrec.state.writer import ThreadWriter
 from streamrec.verbs.opening import field_names, topics_of
 from streamrec.verbs.serving import watching
+from streamrec.verbs.stopping import ending_in_time, stopped_by_signals
 
 WARM_UP_S = 10.0
 """Time after which somebody who waits for the first start is told why."""
 
 log = logging.getLogger(__name__)
-
-LEAVE_S = 8.5
-"""Most time from the first signal to the end of the loop; the whole exit takes at most 10 s."""
 
 CLOSE_S = 1.0
 PATIENCE_S = 1e6
@@ -75,7 +70,7 @@ def consume(
     clients = connect(settings.kafka)
     targets = Targets(sink, dead_letters, settings, clients)
     partitions = _check_lanes(clients, settings, topics)
-    with watching(settings) as observer, _closing(targets):
+    with ending_in_time() as start_clock, watching(settings) as observer, _closing(targets):
         with _saying(WARM_UP_S, "still loading: the first start on a machine compiles kernels, for minutes"):
             warm_up(settings)
             settle_memory()
@@ -84,7 +79,7 @@ def consume(
         shop = _workshop(settings, state, targets, observer)
         clock = time.monotonic
         daemon = Daemon(member, topics, settings, shop, targets.pending, clock, observer, until_end)
-        with _stopped_by_signals(daemon):
+        with stopped_by_signals(daemon, start_clock):
             daemon.run()
 
 
@@ -253,35 +248,3 @@ def _closing(targets: Targets) -> Iterator[None]:
         yield
     finally:
         targets.close()
-
-
-@contextmanager
-def _stopped_by_signals(daemon: Daemon) -> Iterator[None]:
-    """The first SIGINT or SIGTERM lets the daemon leave in order; a second one ends it at once.
-
-    Something may wait for a broker that is away: what was not kept by then is the next owner's to do again.
-    """
-    timer = Timer(LEAVE_S, _end_anyway)
-    timer.daemon = True
-
-    def stop(number: int, _: object) -> None:
-        if daemon.stopping:
-            os._exit(130)
-        daemon.stop()
-        timer.start()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        timer.cancel()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _end_anyway() -> None:
-    log.warning(
-        "not everything could be kept in %g s; the next owner goes on from the last checkpoint", LEAVE_S
-    )
-    sys.stderr.flush()
-    os._exit(0)
