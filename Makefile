@@ -37,7 +37,7 @@ test: setup ## run all tests
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
 
 torture: setup ## run the long forms of the faults; needs what test needs, and an hour
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m torture tests/kafka
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m torture tests/kafka tests/faults
 
 simulate: setup ## the daemon's loop in SEEDS simulated worlds (1000), or again in one: SEED=123
 	@$(BIN)/python tests/simulator/run_seeds.py $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
