@@ -10,8 +10,11 @@ from typing import Any
 from streamrec.errors import OutOfRangeError
 from streamrec.event import Record
 
-CHATTER = {"kafka.net.selector": logging.ERROR, "kafka.net.transport": logging.CRITICAL}
-"""Loggers that warn when our threads are busy for 0.1 s, and when a connection is closed by ourselves."""
+CHATTER = {
+    "kafka.net.selector": logging.ERROR,  # our threads were busy for 0.1 s
+    "kafka.net.transport": logging.CRITICAL,  # a connection was closed, also by ourselves
+    "kafka.cluster": logging.CRITICAL,  # ten times a second: a topic is not there
+}
 
 
 def hush() -> None:
