@@ -65,7 +65,8 @@ def main(words: Sequence[str] | None = None) -> None:
 def _misused(error: TyperException) -> str:
     """What is wrong with the words of a call; empty where the help was printed instead."""
     message, context = error.format_message().removesuffix("."), getattr(error, "ctx", None)
-    return f"{message}; see {context.command_path} --help" if message and context else message
+    see = " See" if message.endswith("?") else "; see"
+    return f"{message}{see} {context.command_path} --help" if message and context else message
 
 
 def _end(message: str, code: int) -> NoReturn:
