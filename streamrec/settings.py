@@ -183,7 +183,7 @@ class LogSettings(_Section):
     format: Literal["text", "json"] = Field("text", description="text for people; json: an object per line.")
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level written.")
     users: Literal["hashed", "plain"] = Field("hashed", description="How a user is named in a line.")
-    repeats: int = Field(10, ge=1, description="Lines of one kind within 10 s; further ones are counted.")
+    repeats: int = Field(3, ge=1, description="Lines of one kind within 10 s; further ones are counted.")
 
 
 class KafkaSettings(_Section):

@@ -10,17 +10,15 @@ from typing import Any
 from streamrec.errors import OutOfRangeError
 from streamrec.event import Record
 
-CHATTER = {
-    "kafka.net.selector": logging.ERROR,  # our threads were busy for 0.1 s
-    "kafka.net.transport": logging.CRITICAL,  # a connection was closed, also by ourselves
-    "kafka.cluster": logging.CRITICAL,  # ten times a second: a topic is not there
-}
+CHATTER = ("kafka.net", "kafka.cluster")
+"""Loggers that say several times a second that a broker or a topic is away, and that a connection was closed,
+also by ourselves, or our threads were busy."""
 
 
 def hush() -> None:
-    """Write nothing of what says nothing; what a broken connection costs is said where it is noticed."""
-    for name, level in CHATTER.items():
-        logging.getLogger(name).setLevel(level)
+    """Write nothing of this chatter: what a broken connection costs is said once, where it is noticed."""
+    for name in CHATTER:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def end_the_join(consumer: Any) -> None:
