@@ -10,7 +10,8 @@ assignee has sought it, and paused before anything of it is given.
 
 import time
 from base64 import urlsafe_b64decode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from streamrec.errors import (
     StreamrecError,
 )
 from streamrec.event import Record
+from streamrec.eventlog.aside import Aside
 from streamrec.eventlog.base import Place
 from streamrec.eventlog.clients import Assignee, Bounds, Commit
 from streamrec.eventlog.confluent_options import (
@@ -101,7 +103,9 @@ class _Cluster:
 
     def _hear_error(self, error: Any) -> None:
         kinds = self._library.KafkaError
-        if error.fatal() or error.code() in (kinds._ALL_BROKERS_DOWN, kinds._AUTHENTICATION):
+        code, refused = error.code(), self._down is not None and self._down.code() == kinds._AUTHENTICATION
+        follows = code == kinds._ALL_BROKERS_DOWN and not refused  # who is refused everywhere hears this too
+        if error.fatal() or code == kinds._AUTHENTICATION or follows:
             self._down = error
 
     def _described(self, topics: Sequence[str]) -> dict[str, Any]:
@@ -204,6 +208,7 @@ class ConfluentMember(_Cluster):
         self._where = f"{self._where}: group {settings.group}"
         self._cooperative = settings.rebalance == "cooperative"
         self._joined = False
+        self._aside, self._telling = Aside("streamrec-commit"), False
         self._held: set[Place] = set()
         self._gaining: dict[Place, int] | None = None  # offsets sought while the assignee hears of a gain
         self._flowing: set[Place] = set()  # not paused
@@ -258,10 +263,21 @@ class ConfluentMember(_Cluster):
         if not commits:
             return
         with our_errors(f"{self._where}: commit"):
-            written = self._consumer.commit(offsets=self.as_offsets(commits), asynchronous=False)
+            written = self._written(partial(self._write, self.as_offsets(commits)))
         for one in written:
             if one.error is not None:
                 raise translated(one.error, f"{self._where}: commit")
+
+    def _written(self, write: Callable[[], list[Any]]) -> list[Any]:
+        """Have the library commit, which has no time-out for it; inside of its callbacks nothing else can."""
+        if self._telling:
+            return write()
+        return self._aside.within(write, self._settings.answer_s, f"{self._where}: commit")
+
+    def _write(self, offsets: list[Any]) -> list[Any]:
+        """Commit, however long the library takes."""
+        written: list[Any] = self._consumer.commit(offsets=offsets, asynchronous=False)
+        return written
 
     def committed(self, places: Sequence[Place]) -> dict[Place, Commit]:
         """What the group has committed, unfinished transactions waited for."""
@@ -290,6 +306,7 @@ class ConfluentMember(_Cluster):
     def close(self) -> None:
         """Leave the group, and give the connections back."""
         super().close()
+        self._aside.close()
         self._raise_what_the_assignee_raised()
 
     def _on_assign(self, consumer: Any, partitions: Sequence[Any]) -> None:
@@ -327,10 +344,13 @@ class ConfluentMember(_Cluster):
             consumer.unassign()
 
     def _told(self, tell: Any, places: list[Place]) -> None:
+        self._telling = True
         try:
             tell(places)
         except BaseException as error:
             self._raised = self._raised or error
+        finally:
+            self._telling = False
 
     def _named_here(self, places: Iterable[Place]) -> list[Any]:
         """Places as the library has them; those that it was not given yet are left out."""
