@@ -18,6 +18,7 @@ from streamrec.daemon.observer import Observer
 from streamrec.daemon.opening import Opening
 from streamrec.entries import Assigned
 from streamrec.errors import (
+    ConfigError,
     DeliveryError,
     DiskError,
     FencedError,
@@ -83,6 +84,7 @@ class Holdings:
         self._known, self._learn_at = False, -math.inf
         self._retry_at: dict[int, float] = {}
         self._fenced: dict[int, int] = {}
+        self._split_since: dict[int, float] = {}
 
     def gained(self, places: Sequence[Place]) -> None:
         """These partitions are ours; see `Assignee`."""
@@ -119,6 +121,7 @@ class Holdings:
             self._learn_expected()
         for number, places in self._expected.items():
             self._settle_lane(number, places)
+            self._note_split(number, places)
 
     def give_up(self, number: int, at_end: bool = False) -> None:
         """Finish, keep, commit and close a lane."""
@@ -228,6 +231,21 @@ class Holdings:
             self._adopt_if_ready(number)
         elif number not in self.held and self._may_open(number, places):
             self._open(number, places)
+
+    def _note_split(self, number: int, places: list[Place]) -> None:
+        """Say it again and again if others have partitions of a lane of ours: nobody works on it then."""
+        mine = self.mine.intersection(places)
+        if not mine or len(mine) == len(places):
+            self._split_since.pop(number, None)
+            return
+        now = self.clock()
+        if now - self._split_since.setdefault(number, now) >= self.settings.session_timeout_s:
+            self._split_since[number] = now
+            told = (
+                f"lane {number}: ours are {len(mine)} of its {len(places)} partitions: nobody can work on "
+                "it; run one member, or as many lanes as partitions, or set kafka.client to kafka-python"
+            )
+            self.observer.failed("lane", ConfigError(told))
 
     def _may_open(self, number: int, places: list[Place]) -> bool:
         return self.mine.issuperset(places) and self.clock() >= self._retry_at.get(number, 0.0)

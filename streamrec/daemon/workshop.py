@@ -19,6 +19,7 @@ from streamrec.daemon.transactions import TransactionWriter, last_committed, nam
 from streamrec.errors import DiskError, UnavailableError
 from streamrec.eventlog.base import Codec, Place
 from streamrec.eventlog.clients import Member, Transactor
+from streamrec.eventlog.sinks import TakenError
 from streamrec.lane import Lane, MakeWriter
 from streamrec.outputs import Outputs
 from streamrec.places import own_clock
@@ -66,7 +67,7 @@ class Plain:
     def restore(self, number: int) -> Lane:
         """Restore a lane and be its owner."""
         folder = folder_of(self.state, number, self.settings.kafka.lanes)
-        lane = Lane(self.settings, self.outputs(number), clock_of=own_clock, number=number)
+        lane = Lane(self.settings, self._outputs(number), clock_of=own_clock, number=number)
 
         def make_writer(store: LaneStore, sync: Callable[[], object]) -> Writer:
             return self.make_writer(store, partial(_patiently, sync))
@@ -81,6 +82,13 @@ class Plain:
     def hold(self, number: int, lane: Lane, places: Sequence[Place]) -> Held:
         """An open lane with its feed."""
         return _held(self, number, lane, places)
+
+    def _outputs(self, number: int) -> Outputs:
+        """Where the lane writes; its owner before us, perhaps frozen, has a file until it lets go."""
+        try:
+            return self.outputs(number)
+        except TakenError as error:
+            raise DiskError(f"{error} (tried again until it is free)") from error
 
 
 class Transactional:

@@ -26,6 +26,10 @@ _BUFFER_BYTES: Final = 1 << 18
 _TAIL_BYTES: Final = 1 << 12
 
 
+class TakenError(ConfigError):
+    """Another process writes to a file that is ours alone."""
+
+
 class JsonLinesSink:
     """Appends lines to a file, which is made if it is not there; one process at a time may do so.
 
@@ -37,7 +41,7 @@ class JsonLinesSink:
 
     Raises
     ------
-    ConfigError
+    TakenError
         If another process writes to the file.
     DiskError
         If the file cannot be opened, and from every method that writes if writing fails.
@@ -135,7 +139,7 @@ class JsonLinesSink:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._file)
-            raise ConfigError(
+            raise TakenError(
                 f"{self.path}: another process writes to this file; stop it, or choose another file"
             ) from None
         except OSError:

@@ -120,7 +120,13 @@ class Targets:
 
     def plain(self, number: int) -> Outputs:
         """Outputs of a lane that share one outlet, or have files of their own."""
-        return Outputs(self._sink(number, self._outlet), self._letters(number, self._outlet))
+        sink = self._sink(number, self._outlet)
+        try:
+            return Outputs(sink, self._letters(number, self._outlet))
+        except BaseException:
+            if sink is not None:
+                sink.close()
+            raise
 
     def transactor(self, number: int) -> Transactor:
         """A transactor for a lane's transactions."""
