@@ -14,7 +14,7 @@ from typing import Any
 from bases import page
 from machine import ROOT, commit, machine, small_wanted, today
 
-MODULES = ("models", "neural", "checkpoint", "latency", "bank", "flat")
+MODULES = ("models", "neural", "checkpoint", "latency", "bank", "flat", "topic")
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 

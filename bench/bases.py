@@ -5,30 +5,13 @@ nothing here measures are named as such.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from base import Base, spread_of
 from page import table
+from topic_page import topic_bases, topic_section
 
 Figures = Mapping[str, Any]
-
-
-class Base(NamedTuple):
-    """One line: what, the base, what was reached, and whether that is enough."""
-
-    what: str
-    base: str
-    reached: str
-    met: bool
-
-    @classmethod
-    def most(cls, what: str, limit: float, value: float, unit: str) -> "Base":
-        """At most `limit` is wanted."""
-        return cls(what, f"<= {limit:,g} {unit}", f"{value:,g} {unit}", value <= limit)
-
-    @classmethod
-    def least(cls, what: str, limit: float, value: float, unit: str) -> "Base":
-        """At least `limit` is wanted."""
-        return cls(what, f">= {limit:,g} {unit}", f"{value:,g} {unit}", value >= limit)
 
 
 FIRST_GOALS = {
@@ -43,8 +26,7 @@ FIRST_GOALS = {
 UNMEASURED = (
     "EasyTPP's RMTPP (needs an environment of its own)",
     "micro-batch p99",
-    "2 lanes on 2 cores, 5M users against 10k, one hot user",
-    "Kafka end to end",
+    "5M users against 10k, one hot user",
 )
 
 
@@ -76,6 +58,7 @@ def bases(figures: Figures) -> Iterator[Base]:
     yield Base.most("memory of a user, one neural expert", 400, checkpoint["bytes_per_row"], "B")
     yield Base.most("checkpoint pause p99, 1M users, 10k dirty rows", 10, checkpoint["pause_ms"]["p99"], "ms")
     yield Base.most("full restore of 1M users", 1, checkpoint["restore_s"]["wall"]["median"], "s")
+    yield from topic_bases(figures["topic"])
 
 
 def page(figures: Figures) -> str:
@@ -101,19 +84,10 @@ def page(figures: Figures) -> str:
         *(_flat(name, figures["flat"][name]) for name in ("counts", "bank")),
         "## Checkpoints and single events",
         _single(figures),
+        "## From a topic to forecasts",
+        topic_section(figures["topic"]),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def spread_of(one: Mapping[str, float]) -> str:
-    """Median and range.
-
-    Examples
-    --------
-    >>> spread_of({"median": 2.0, "min": 1.0, "max": 3000.0})
-    '2 [1, 3,000]'
-    """
-    return f"{one['median']:,g} [{one['min']:,g}, {one['max']:,g}]"
 
 
 def _neural(figures: Figures) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
-MODULES = ("models", "neural", "checkpoint", "latency", "bank", "flat")
+MODULES = ("models", "neural", "checkpoint", "latency", "bank", "flat", "topic")
 
 
 @pytest.fixture(scope="module")
