@@ -6,11 +6,12 @@ RUN_STATE ?= runs/movielens-100k
 KAFKA_PORT ?= 9092
 KAFKA_DATA ?=
 PYTEST_WORKERS ?= 2
+MINUTES ?= 30
 SEEDS ?= 1000
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run kafka kafka-stop test torture check lint types architecture docs pages results bench clean
+.PHONY: help setup run kafka kafka-stop test torture check lint types architecture docs pages results bench soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,6 +67,9 @@ results: setup ## measure every data set and write docs/results.md
 
 bench: setup ## run all benchmarks and print one JSON
 	$(BIN)/python bench/all.py
+
+soak: setup ## the daemon for MINUTES (30), ended now and then: memory, files and threads stay flat?
+	$(BIN)/python bench/soak.py --minutes $(MINUTES)
 
 clean: ## remove the virtual environment, caches and run states
 	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
