@@ -28,6 +28,15 @@ SHAPES: JsonDict = {"shapes_state": True}
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _listed(cls, given: Any) -> Any:
+        """A list may be given as text, its parts joined by a comma."""
+        if not isinstance(given, dict):
+            return given  # a section as it is, or what is refused next
+        lists = {name for name, field in cls.model_fields.items() if "tuple" in str(field.annotation)}
+        return given | {k: v.split(",") for k, v in given.items() if k in lists and isinstance(v, str)}
+
 
 class InputSettings(_Section):
     """How records become events."""

@@ -17,7 +17,8 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 SETTINGS_HEAD = """# Settings
 
 A TOML file (`-c FILE`), then the environment (`STREAMREC_SECTION__KEY`, for instance
-`STREAMREC_CUT__CUT_EVENTS=64`), then flags, in rising order of rank. A misspelt name, a value of the wrong
+`STREAMREC_CUT__CUT_EVENTS=64` or `STREAMREC_KAFKA__BOOTSTRAP=a:9092,b:9092`), then flags, in rising order of
+rank. A list may be text with commas. A misspelt name, a value of the wrong
 kind and a contradiction are refused at start, all at once, each with its path; exit code 2.
 `streamrec validate -c FILE --print-config` prints what would be used.
 

@@ -19,6 +19,23 @@ def test_flags_outrank_the_environment_and_the_environment_the_file(tmp_path):
     assert (settings.cut.cut_events, settings.cut.poll_events, settings.order.lateness_s) == (11, 10, 1.5)
 
 
+def test_a_list_may_be_given_as_text():
+    environ = {
+        "STREAMREC_KAFKA__BOOTSTRAP": "a:1,b:2",
+        "STREAMREC_MODELS__ENABLED": "context_1",
+        "STREAMREC_FORECAST__WITHIN_S": "60,3600",
+    }
+    settings = load_settings(None, None, environ)
+    assert settings.kafka.bootstrap == ("a:1", "b:2")
+    assert settings.models.enabled == ("context_1",)
+    assert settings.forecast.within_s == (60.0, 3600.0)
+
+
+def test_a_section_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match="kafka"):
+        load_settings(None, {"kafka": 3}, {})
+
+
 def test_all_problems_are_listed_at_once_with_their_path():
     with pytest.raises(ConfigError) as caught:
         load_settings(None, {"cut.cut_evnts": 1, "order.lateness_s": -1.0, "http.port": 70_000}, {})
