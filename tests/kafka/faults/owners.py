@@ -8,9 +8,11 @@ A member that was killed says nothing: its spans end when it died.
 """
 
 import re
+import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from brokers import Cluster, wait_until
@@ -69,6 +71,36 @@ def wait_for_owner(lane: int, members: Iterable[Daemon], timeout_s: float = 30.0
     found = owner_of(lane, among)
     assert found is not None
     return found
+
+
+def freeze_between_checkpoints(member: Daemon, state: Path) -> None:
+    """SIGSTOP at a moment when the member has no transaction of SQLite open.
+
+    Nobody can take a lane whose file is locked, however its holder was stopped, before that one goes on or is
+    killed; `test_f5_a_lane_whose_file_is_locked` is about that.
+    """
+    member.freeze()
+    time.sleep(0.05)
+    while not all(map(_is_free, state.rglob("lane.sqlite"))):
+        member.thaw()
+        time.sleep(0.05)
+        member.freeze()
+        time.sleep(0.05)
+
+
+def lock(file: Path) -> sqlite3.Connection:
+    """The lock that whoever writes a checkpoint has; close it to give it back."""
+    link = sqlite3.connect(file, isolation_level=None, timeout=0)
+    link.execute("BEGIN IMMEDIATE")
+    return link
+
+
+def _is_free(file: Path) -> bool:
+    try:
+        lock(file).close()
+    except sqlite3.OperationalError:
+        return False
+    return True
 
 
 def assignments(member: Daemon) -> list[set[int]]:

@@ -5,7 +5,8 @@ import time
 from typing import Any
 
 import pytest
-from owners import wait_for_owner, wait_until_stable
+from brokers import wait_until
+from owners import freeze_between_checkpoints, wait_for_owner, wait_until_stable
 from stage import Stage, events
 
 pytest.importorskip("confluent_kafka", reason="the optional client confluent-kafka is not installed")
@@ -77,7 +78,7 @@ def test_f5_a_zombie_with_confluent(confluent: Stage) -> None:
     wait_for_owner(LANES - 1, [zombie])
     confluent.produce(events(400, seed=1, start=1.75e9))
     time.sleep(0.4)
-    zombie.freeze()
+    freeze_between_checkpoints(zombie, confluent.state)
     heir = confluent.daemon("b")
     for lane in range(LANES):
         wait_for_owner(lane, [heir])
@@ -93,3 +94,19 @@ def test_lanes_that_are_not_partitions_are_refused_with_confluent(confluent: Sta
     member = confluent.daemon("a", kafka__lanes=2)
     assert member.ended(20) == 2
     assert "with the confluent client lanes are partitions" in member.said()
+
+
+def test_members_that_split_a_lane_say_so_and_go_on_when_it_is_whole(confluent: Stage) -> None:
+    confluent.settings |= {"kafka.lanes": 1, "kafka.session_timeout_s": 3.0, "kafka.heartbeat_s": 0.5}
+    confluent.produce(events(600))
+    first = confluent.daemon("a")
+    wait_for_owner(0, [first])
+    second = confluent.daemon("b")
+    for member in (first, second):
+        wait_until(lambda m=member: "of its 4 partitions" in m.said(), 30, "it says so")
+    second.terminate()
+    assert second.ended(15) == 0
+    confluent.produce(events(200, seed=1, start=1.9e9))
+    confluent.wait_until_applied()
+    confluent.end()
+    confluent.check()

@@ -1,5 +1,6 @@
 """F5: a member that everybody believes dead goes on to work, and harms nothing; who takes over, how soon."""
 
+import json
 import re
 import socket
 import time
@@ -10,7 +11,7 @@ from urllib.request import urlopen
 import pytest
 from brokers import wait_until
 from daemons import Daemon
-from owners import wait_for_owner, wait_until_stable
+from owners import freeze_between_checkpoints, lock, wait_for_owner, wait_until_stable
 from stage import Stage, events
 
 SESSION_S = 3.0
@@ -48,7 +49,7 @@ def frozen_in_a_cut(stage: Stage, zombie: Daemon, heir: Daemon, round_: int) -> 
     before = heir.said().count("lane opened")
     stage.produce(events(600, seed=100 + round_, start=1.71e9 + round_ * 1e7))
     time.sleep(1.5 * CALM_S)
-    zombie.freeze()
+    freeze_between_checkpoints(zombie, stage.state)
     began = time.monotonic()
     wait_until(lambda: heir.said().count("lane opened") > before, 30, "a takeover")
     print(f"taken over {time.monotonic() - began:.1f} s after the freeze (session {SESSION_S:g} s)")
@@ -130,7 +131,7 @@ def test_f5_a_zombie_that_was_frozen_in_a_restore(stage: Stage, transactions: bo
     stage.produce(events(600))
     zombie = stage.daemon("a", env={"STREAMREC_TEST_SLOW": "restore:1:1"})
     wait_until(lambda: "partitions assigned" in zombie.said(), 20, "an assignment")
-    zombie.freeze()
+    freeze_between_checkpoints(zombie, stage.state)
     heir = stage.daemon("b")
     wait_for_owner(0, [heir])
     time.sleep(SESSION_S)
@@ -178,3 +179,45 @@ def test_f5_takeover_of_many_lanes(stages: Any) -> None:
     stage.wait_until_applied(lanes=4)
     stage.end()
     stage.check(lanes=4)
+
+
+def test_f5_a_zombie_that_keeps_the_file_of_forecasts(stage: Stage) -> None:
+    stage.settings |= QUICK
+    stage.produce(events(300))
+    out = stage.folder / "forecasts.jsonl"
+    to_file = ["--sink", f"jsonl:{out}"]
+    zombie = stage.daemon("a", env={"STREAMREC_TEST_SLOW": f"before_cut:{CALM_S}"}, args=to_file)
+    wait_for_owner(0, [zombie])
+    stage.produce(events(600, seed=1, start=1.8e9))
+    heir = stage.daemon("b", args=to_file)
+    wait_until_stable(stage.cluster, stage.topic + "g", 2)
+    freeze_between_checkpoints(zombie, stage.state)
+    wait_until(lambda: "another process writes to this file" in heir.said(), 30, "the file is taken")
+    assert heir.code is None
+    zombie.thaw()
+    stage.wait_until_applied()
+    stage.end()
+    stage.check()
+    assert b"\0" not in out.read_bytes()
+    ids = [json.loads(line)["id"] for line in out.read_bytes().splitlines()]
+    assert len(ids) == len(set(ids)) > 300
+
+
+@pytest.mark.parametrize("seconds", [2.0, pytest.param(25.0, marks=pytest.mark.torture)])
+def test_f5_a_lane_whose_file_is_locked_is_taken_over_when_it_is_free(stage: Stage, seconds: float) -> None:
+    stage.settings |= QUICK
+    stage.produce(events(300))
+    first = stage.daemon("a")
+    stage.wait_until_applied()
+    heir = stage.daemon("b")
+    wait_until_stable(stage.cluster, stage.topic + "g", 2)
+    first.kill()
+    held = lock(stage.state / "lane.sqlite")  # as by a member that was frozen in the middle of a checkpoint
+    wait_until(lambda: "partitions assigned" in heir.said(), 30, "an assignment")
+    time.sleep(seconds)
+    assert "lane opened" not in heir.said() and heir.code is None
+    held.close()
+    stage.produce(events(200, seed=1, start=1.9e9))
+    stage.wait_until_applied()
+    stage.end()
+    stage.check()
