@@ -136,6 +136,9 @@ class Soak:
 
     def _begin(self) -> None:
         self.life += 1
+        self.silence = (
+            Path(self.log.name).stat().st_size
+        )  # what stands before it in the log was said by others
         self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
         self.born, self.address = time.monotonic(), ""
 
@@ -186,13 +189,16 @@ class Soak:
         return sum(lags) if lags else float("nan")
 
     def _said(self) -> str:
-        return (self.folder / "daemon.log").read_text(errors="replace")
+        """What this daemon wrote."""
+        with Path(self.log.name).open("rb") as log:
+            log.seek(self.silence)
+            return log.read().decode(errors="replace")
 
 
 def _address(said: str) -> str:
-    """Where the youngest daemon serves."""
+    """Where a daemon that said this serves; empty as long as it has not said."""
     lines = [line for line in said.splitlines() if line.startswith("serving http")]
-    return lines[-1].split()[1].removesuffix("/metrics") if lines else ""
+    return lines[0].split()[1].removesuffix("/metrics") if lines else ""
 
 
 def _config(bootstrap: str, group: str, tiny: bool) -> str:
