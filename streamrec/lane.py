@@ -206,7 +206,7 @@ class Lane:
 
     @property
     def kept(self) -> Mapping[Place, int]:
-        """Next offsets of the newest checkpoint of ours that is on the disk; empty before the first."""
+        """Next offsets of the newest checkpoint that is on the disk: ours, or the one that was restored."""
         last = self.writer.last_ticket if self.writer is not None else 0
         while len(self._submitted) > 1 and self._submitted[1][0] <= last:
             self._submitted.popleft()
@@ -364,6 +364,7 @@ class Lane:
         tails = msgspec.json.decode(loaded.blobs.get(TAILS, b"{}"), type=dict[str, int])
         self.outputs.cut_back(loaded.lengths, tails)
         self._checkpoint_at = self.n_events + self.settings.checkpoint.every_events
+        self._submitted[0] = 0, self.positions
 
     def _give_back(self) -> None:
         with ExitStack() as stack:  # the last one first, each even if another fails
