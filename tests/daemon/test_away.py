@@ -75,8 +75,8 @@ class ToyLane:
 
 def held_of(lane: Any) -> Held:
     """It, held, with a feed that nobody asks."""
-    feed: Any = SimpleNamespace()
-    return Held(0, lane, [], feed, list, time.monotonic, 1.0, Unobserved())
+    nobody: Any = SimpleNamespace()
+    return Held(0, lane, [], nobody, nobody, time.monotonic, 1.0, Unobserved())
 
 
 def test_nobody_waits_for_a_checkpoint_that_waits_for_a_broker(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def entries_of(folder: Path) -> list[tuple[Position, Entry]]:
 class Remembered:
     """Finds events that the test remembers; a partition whose offsets fall back goes on in its next log."""
 
-    def __init__(self, topic: str, logs: Mapping[int, Sequence[Sequence[Event]]]) -> None:
+    def __init__(self, topic: str, logs: Mapping[int, Sequence[Sequence[Event | None]]]) -> None:
         self._topic, self._codec = topic, JsonCodec(field_names(Settings().input))
         self._logs = {partition: list(held) for partition, held in logs.items()}
         self._at: dict[int, int] = {}
@@ -109,13 +109,14 @@ class Remembered:
             if first < self._at.get(partition, 0):
                 del self._logs[partition][0]
             for offset in range(first, last):
-                value = encode_event(self._logs[partition][0][offset])
+                event = self._logs[partition][0][offset]
+                value = None if event is None else encode_event(event)
                 record = Record(topic, partition, offset, value)
                 self._at[partition] = offset + 1
                 yield record, self._codec.decode_many([record])[0]
 
 
-def replayed(folder: Path, topic: str, logs: Mapping[int, Sequence[Sequence[Event]]]) -> Lane:
+def replayed(folder: Path, topic: str, logs: Mapping[int, Sequence[Sequence[Event | None]]]) -> Lane:
     """A lane made by the journal in `folder` from remembered logs, one after another per partition."""
     head, _ = read_lane(folder)
     lane = Lane(load_settings(None, head["settings"], {}), Outputs(), 1, own_clock, 0)
