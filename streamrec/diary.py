@@ -16,6 +16,9 @@ from streamrec.state.writer import ThreadWriter
 PROGRESS_S = 10.0
 """Least time between two lines that say how far the lanes have come."""
 
+PATIENCE_S = 5.0
+"""Time after which somebody who waits for partitions is told why there may be none."""
+
 log = logging.getLogger(__name__)
 
 
@@ -35,13 +38,16 @@ class Diary(Unobserved):
     def __init__(self, lines: Lines | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.lines, self.clock = lines, clock
         self.make_writer: MakeWriter = ThreadWriter
-        self._told_at = clock()
+        self._told_at = self._began = clock()
+        self._alone = True
         self._told: Mapping[Place, int] = {}
 
     def entered(self, state: State) -> None:
         """The loop is in this state now."""
+        if state == "starting":
+            self._began = self.clock()
         level = logging.WARNING if state == "degraded" else logging.INFO
-        log.log(level, "loop is %s", state, extra={"state": state})
+        log.log(level, f"loop is {state}", extra={"state": state})
 
     def opened(self, number: int, lane: Lane, seconds: float) -> None:
         """A lane was opened and is ours."""
@@ -54,9 +60,10 @@ class Diary(Unobserved):
 
     def rebalanced(self, reason: Literal["assigned", "revoked", "lost"], places: Sequence[Place]) -> None:
         """The group moved partitions."""
+        self._alone = False
         level = logging.WARNING if reason == "lost" else logging.INFO
         named = " ".join(f"{topic}[{partition}]" for topic, partition in sorted(places))
-        log.log(level, "partitions %s", reason, extra={"reason": reason, "partitions": named})
+        log.log(level, f"partitions {reason}", extra={"reason": reason, "partitions": named})
 
     def looked(
         self, bounds: Mapping[Place, Bounds], positions: Mapping[Place, int], committed: Mapping[Place, int]
@@ -94,6 +101,11 @@ class Diary(Unobserved):
 
     def between(self) -> None:
         """Time goes by."""
+        if self._alone and self.clock() > self._began + PATIENCE_S:
+            self._alone = False
+            log.info(
+                "no partitions so far: others have them, or one that died is waited for (session_timeout_s)"
+            )
         if self.lines is not None:
             self.lines.tick()
 

@@ -386,10 +386,8 @@ AsyncConsumerRebalanceListener.register(_Listener)
 
 def as_offsets(commits: Mapping[Place, Commit]) -> dict[Any, Any]:
     """Commits as the library has them."""
-    return {
-        TopicPartition(*place): OffsetAndMetadata(one.offset, one.metadata, -1)
-        for place, one in commits.items()
-    }
+    made = {place: OffsetAndMetadata(one.offset, one.metadata, -1) for place, one in commits.items()}
+    return {TopicPartition(*place): one for place, one in made.items()}
 
 
 def _places(partitions: Iterable[Any]) -> list[Place]:

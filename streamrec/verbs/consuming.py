@@ -4,6 +4,7 @@ forecasts     kafka:TOPIC (key: user), jsonl:FILE or none
 dead letters  kafka:TOPIC (original bytes, reasons in headers) or FILE
 """
 
+import atexit
 import gc
 import logging
 import time
@@ -74,6 +75,7 @@ def consume(
         with _saying(WARM_UP_S, "still loading: the first start on a machine compiles kernels, for minutes"):
             warm_up(settings)
             settle_memory()
+            atexit.register(gc.unfreeze)  # libraries look at the end whether all of theirs was given back
         targets.open(partitions)
         member = clients.member()
         shop = _workshop(settings, state, targets, observer)

@@ -1,5 +1,6 @@
 """Log lines: one JSON object each, few of a kind, all of them counted, no user in plain sight."""
 
+import errno
 import io
 import json
 import logging
@@ -242,6 +243,18 @@ def test_progress_is_a_line_in_ten_seconds_while_there_is_some() -> None:
     ]
 
 
+def test_whoever_gets_no_partitions_is_told_so_once() -> None:
+    stream, now = io.StringIO(), [0.0]
+    with logging_as(LogSettings(format="json"), stream):
+        diary = Diary(clock=lambda: now[0])
+        now[0] = 60.0  # it took so long to load
+        diary.entered("starting")
+        for now[0] in (64.0, 66.0, 67.0):
+            diary.between()
+    events = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert [event.partition(":")[0] for event in events] == ["loop is starting", "no partitions so far"]
+
+
 def test_the_code_of_an_error_is_that_of_the_library_beneath() -> None:
     try:
         try:
@@ -251,3 +264,24 @@ def test_the_code_of_an_error_is_that_of_the_library_beneath() -> None:
     except UnavailableError as error:
         assert code_of(error) == "TimeoutError"
     assert code_of(UnavailableError("no answer")) == "UnavailableError"
+
+
+def test_a_log_that_cannot_be_written_stops_nobody_and_goes_on_when_there_is_room() -> None:
+    class Full(io.StringIO):
+        full = True
+
+        def flush(self) -> None:
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    stream, now = Full(), [0.0]
+    lines = Lines(LogSettings(repeats=1), stream, lambda: now[0], lambda: 0.0)
+    record = logging.makeLogRecord({"name": "streamrec", "msg": "again", "levelname": "INFO"})
+    for _ in range(3):
+        lines.emit(record)
+    now[0] = 60.0
+    lines.tick()  # says what was suppressed
+    stream.full = False
+    lines.emit(record)
+    assert stream.getvalue().splitlines()[-1].endswith("streamrec: again")
+    assert lines.counts["info"] == 4
