@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -133,10 +133,12 @@ class Lines(logging.Handler):
         return user if self.settings.users == "plain" else hashed(user)
 
     def _write(self, fields: dict[str, Any]) -> None:
+        """Write a line; where there is no room for it, nobody stops for that."""
         line = as_json(fields) if self.settings.format == "json" else as_text(fields)
         stream = self._given or sys.stderr
-        stream.write(line + "\n")
-        stream.flush()
+        with suppress(OSError):
+            stream.write(line + "\n")
+            stream.flush()
 
 
 def hashed(user: str) -> str:
