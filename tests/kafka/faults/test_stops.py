@@ -33,24 +33,31 @@ def test_f3_stopped_while_a_lane_is_being_restored(stage: Stage, transactions: b
     stage.check()
 
 
+SHORT = [(False, "shut"), (True, "blackhole")]
+LONG = [(False, "blackhole"), (True, "shut")]
+
+
 @pytest.mark.needs("proxied")
-@pytest.mark.parametrize("transactions", [False, True])
-def test_f3_stopped_while_the_broker_is_away(stages: Any, own_broker: Any, transactions: bool) -> None:
+@pytest.mark.parametrize(
+    ("transactions", "how"), [*SHORT, *(pytest.param(*one, marks=pytest.mark.torture) for one in LONG)]
+)
+def test_f3_stopped_while_the_broker_is_away(
+    stages: Any, own_broker: Any, transactions: bool, how: str
+) -> None:
     own = own_broker(proxied=True)
-    for how in ("blackhole", "shut"):
-        stage: Stage = stages(4, own.direct)
-        stage.bootstrap = own.bootstrap
-        stage.settings |= TRANSACTIONS if transactions else {}
-        stage.produce(events(600))
-        member = stage.daemon("a", kafka__group_instance_id="one")
-        stage.wait_until_applied()
-        getattr(own.proxy, how)()
-        stage.produce(events(200, seed=1, start=1.9e9))
-        time.sleep(2.0)
-        assert stop(member) == 0, member.said()[-3000:]
-        own.proxy.reopen() if how == "shut" else own.proxy.heal()
-        run_to_the_end(stage)
-        if transactions:
-            check_once(stage)
-        else:
-            stage.check()
+    stage: Stage = stages(4, own.direct)
+    stage.bootstrap = own.bootstrap
+    stage.settings |= TRANSACTIONS if transactions else {}
+    stage.produce(events(600))
+    member = stage.daemon("a", kafka__group_instance_id="one")
+    stage.wait_until_applied()
+    getattr(own.proxy, how)()
+    stage.produce(events(200, seed=1, start=1.9e9))
+    time.sleep(2.0)
+    assert stop(member) == 0, member.said()[-3000:]
+    own.proxy.reopen() if how == "shut" else own.proxy.heal()
+    run_to_the_end(stage)
+    if transactions:
+        check_once(stage)
+    else:
+        stage.check()
