@@ -89,7 +89,7 @@ def test_f17_names_without_end_are_evicted_and_the_state_stays_exact_across_kill
 
 
 @pytest.mark.parametrize(
-    "n", [pytest.param(12_000, id="short"), pytest.param(1_000_000, marks=pytest.mark.torture, id="long")]
+    "n", [pytest.param(6_000, id="short"), pytest.param(1_000_000, marks=pytest.mark.torture, id="long")]
 )
 def test_f17_memory_is_bounded_by_the_caps_and_evictions_are_counted(
     stage: Stage, n: int, capsys: pytest.CaptureFixture[str]
