@@ -35,6 +35,11 @@ OUTAGES = {
     "kill": Outage(lambda own, _: own.kill(), lambda own, _: own.start()),
     "stop": Outage(lambda own, _: own.stop(), lambda own, _: own.start()),
 }
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "transactions": {"kafka.transactions": True},
+    "confluent": {"kafka.client": "confluent"},
+}
 LONG = pytest.param(30.0, marks=pytest.mark.torture)
 
 
@@ -105,12 +110,16 @@ def test_f6_with_transactions_every_forecast_is_seen_once(
     assert set(seen.values()) == {1}
 
 
-@pytest.mark.parametrize("transactions", [False, True])
-@pytest.mark.parametrize("how", ["blackhole", "shut"])
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [("blackhole", "plain"), ("shut", "plain"), ("blackhole", "transactions"), ("blackhole", "confluent")],
+)
 def test_f6_sigterm_while_the_broker_is_away_ends_within_ten_seconds(
-    proxied: Stage, hurt_broker: OwnBroker, proxy: Proxy, how: str, transactions: bool
+    proxied: Stage, hurt_broker: OwnBroker, proxy: Proxy, how: str, kind: str
 ) -> None:
-    proxied.settings |= {**SERVED, "kafka.transactions": transactions}
+    if kind == "confluent":
+        pytest.importorskip("confluent_kafka")
+    proxied.settings |= {**SERVED, **KINDS[kind]}
     proxied.produce(events(600))
     member = proxied.daemon("a")
     proxied.wait_until_kept(100)
@@ -121,6 +130,7 @@ def test_f6_sigterm_while_the_broker_is_away_ends_within_ten_seconds(
     assert member.ended(10) == 0, member.said()[-3000:]
     print(f"ended {time.monotonic() - began:.1f} s after SIGTERM")
     OUTAGES[how].end(hurt_broker, proxy)
+    proxied.produce(events(100, seed=1, start=1.8e9))
     proxied.daemon("b")
     proxied.wait_until_applied(60)
     sound(proxied)
