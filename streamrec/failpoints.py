@@ -14,7 +14,7 @@ import signal
 
 from streamrec.errors import ConfigError
 
-FAILPOINTS = {
+OF_LANES = {
     "after_read": "records were read from the source, nothing was done with them",
     "before_journal": "a cut is closed, its journal entry not yet written",
     "after_journal": "the journal entry is written, the cut not yet applied",
@@ -29,18 +29,29 @@ FAILPOINTS = {
     "before_generation": "a generation is due, its file not begun",
     "mid_generation": "the generation's file is partly written",
     "in_restore": "the state is partly loaded",
-    "after_poll": "records were polled from a topic, none is in a cut",
     "before_produce": "forecasts of a cut are about to be sent to a topic",
     "after_produce": "forecasts of a cut are sent, perhaps not acknowledged",
-    "before_prepare": "a transaction's checkpoint is due, none of it is on the disk",
-    "after_prepare": "the prepared checkpoint is on the disk, the transaction not committed",
-    "after_transaction_end": "the transaction is committed, the checkpoint still called prepared",
+    "before_sync": "journal entries are written, not yet fsynced",
+}
+"""Steps of every lane, whatever it reads."""
+
+OF_TOPICS = {
+    "after_poll": "records were polled from a topic, none is in a cut",
     "before_commit": "a checkpoint is on the disk, its offsets not committed to the group",
     "after_commit": "the offsets are committed to the group",
     "in_revoke": "partitions are being given up, their lane not kept yet",
     "after_revoke": "the lane that is given up is on the disk, its offsets not committed to the group",
-    "before_sync": "journal entries are written, not yet fsynced",
 }
+"""Steps of the daemon."""
+
+OF_TRANSACTIONS = {
+    "before_prepare": "a transaction's checkpoint is due, none of it is on the disk",
+    "after_prepare": "the prepared checkpoint is on the disk, the transaction not committed",
+    "after_transaction_end": "the transaction is committed, the checkpoint still called prepared",
+}
+"""Steps of a checkpoint that ends a transaction."""
+
+FAILPOINTS = {**OF_LANES, **OF_TOPICS, **OF_TRANSACTIONS}
 
 
 ERRORS = {"": 0, "raise": errno.ENOSPC, "EIO": errno.EIO, "EROFS": errno.EROFS}

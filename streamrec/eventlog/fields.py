@@ -20,6 +20,8 @@ from streamrec.eventlog.base import Reject
 MAX_ID_BYTES: Final = 4096
 MAX_TIME: Final = 253402300800.0
 """s; the first moment of the year 10000."""
+LEAST_TIME_S = 1e-9
+"""A time below a nanosecond is the epoch itself: gaps such as 1e-300 s vanish in the arithmetic of rates."""
 
 UNITS: Final = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -116,8 +118,10 @@ def read_time(raw: object, per_second: float) -> float | Reject:
     seconds = _number(raw, per_second)
     if isinstance(seconds, Reject):
         return seconds
-    if 0.0 <= seconds < MAX_TIME:
-        return seconds + 0.0  # -0.0 becomes 0.0
+    if LEAST_TIME_S <= seconds < MAX_TIME:
+        return seconds
+    if 0.0 <= seconds < LEAST_TIME_S:
+        return 0.0  # -0.0 too
     if not math.isfinite(seconds):
         return Reject("time_not_finite", f"time {_short(raw)}")
     if seconds < 0:

@@ -12,7 +12,7 @@ from streamrec.errors import ConfigError
 from streamrec.event import Event, Record
 from streamrec.eventlog.base import Codec, Reject
 from streamrec.eventlog.codec import CsvCodec, JsonCodec, depth
-from streamrec.eventlog.fields import MAX_TIME, FieldNames, join_parts, read_time
+from streamrec.eventlog.fields import LEAST_TIME_S, MAX_TIME, FieldNames, join_parts, read_time
 from streamrec.eventlog.memory import encode_event
 from streamrec.eventlog.reasons import REASONS, SKIPPED
 from streamrec.eventlog.schema import EventSchema, decode_with_schema
@@ -37,7 +37,7 @@ def reason(codec: Codec, value: bytes | str) -> str:
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
-times = st.floats(0, MAX_TIME, exclude_max=True)
+times = st.just(0.0) | st.floats(LEAST_TIME_S, MAX_TIME, exclude_max=True)
 scalars = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("2020-01-01")
 )
@@ -186,3 +186,8 @@ def test_the_public_schema_names_what_is_required() -> None:
 def test_codecs_keep_the_protocol() -> None:
     assert isinstance(JsonCodec(FieldNames()), Codec)
     assert isinstance(CsvCodec(b"user,mark,time", FieldNames()), Codec)
+
+
+@given(st.floats(0, LEAST_TIME_S, exclude_max=True))
+def test_a_time_below_a_nanosecond_is_the_epoch(time: float) -> None:
+    assert read_time(time, 1.0) == 0.0

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from program import Kept, Warm, command, kept, run_args
 
-from streamrec.failpoints import FAILPOINTS
+from streamrec.failpoints import OF_LANES
 
 pytestmark = pytest.mark.timeout(900)  # the first test of all may have to compile every kernel
 
 WRITER = ("before_sync", "before_transaction", "mid_transaction", "after_transaction", "before_generation")
 """Places in the writer thread: on a slow disk it skips checkpoints, and may not come there five times."""
 
-PLACES = [name for name in FAILPOINTS if name != "in_restore"]
+PLACES = [name for name in OF_LANES if name != "in_restore"]
 
 
 def test_the_undisturbed_run_has_something_to_lose(straight: Kept) -> None:
@@ -49,7 +49,7 @@ def test_killed_while_a_state_is_loaded(n: int, warm: Warm, folder: Path, log: P
 def test_killed_again_and_again(seed: int, warm: Warm, folder: Path, log: Path, straight: Kept) -> None:
     draw = random.Random(seed)
     assert warm.command(run_args(log), folder, f"after_emit:{draw.randint(2, 8)}").code == -9
-    places = [f"{draw.choice(list(FAILPOINTS))}:{draw.randint(1, 4)}" for _ in range(5)]
+    places = [f"{draw.choice(list(OF_LANES))}:{draw.randint(1, 4)}" for _ in range(5)]
     assert {warm.command(run_args(log), folder, place).code for place in places} <= {-9, 0}
     assert warm.command(run_args(log), folder).code == 0
     assert kept(folder) == straight

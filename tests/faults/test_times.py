@@ -2,7 +2,7 @@
 
 import numpy as np
 from dry import TOPIC, fed, new_lane
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamrec.event import Event, Record
@@ -19,6 +19,8 @@ LOGS = st.lists(st.tuples(st.sampled_from("uvw"), TIMES), min_size=1, max_size=6
 
 
 @given(log=LOGS, lateness_s=st.sampled_from([0.0, 60.0]))
+@example(log=[("u", 0.0), ("u", 1e-300), ("u", 1.0), ("u", 2.0)], lateness_s=0.0)
+@example(log=[("u", 0.0), ("u", 5e-324), ("u", 1.0)], lateness_s=0.0)
 @settings(max_examples=40)
 def test_f14_no_gap_is_negative_and_every_record_has_its_bin(
     log: list[tuple[str, float]], lateness_s: float
