@@ -112,7 +112,9 @@ class World:
 
         def opened(lane: Lane, *args: Any) -> bool:
             self.current[-1].opens(lane)
-            return really(lane, *args)
+            found = really(lane, *args)
+            self.durable.update(lane.positions)  # also what was written by one that died before it knew
+            return found
 
         return opened
 
