@@ -26,7 +26,7 @@ import numpy as np
 from streamrec.between import happen
 from streamrec.cut import Cut, Cutter
 from streamrec.entries import CutEntry, Entry
-from streamrec.errors import ConfigError, StateError, StreamrecError
+from streamrec.errors import ConfigError, DiskError, StateError, StreamrecError
 from streamrec.event import TieSet
 from streamrec.eventlog.base import Place, Reject
 from streamrec.failpoints import failpoint
@@ -133,8 +133,7 @@ class Lane:
         self.journal = Journal.open(folder, self.store.epoch, self._earlier)
         self.writer = make_writer(self.store, self._sync)
         if loaded is None or not self.outputs.lengths().keys() <= loaded.lengths.keys():
-            self.checkpoint()
-            self.writer.drain()
+            self._keep_the_first()
         return loaded is not None
 
     def look(self, loaded: Snapshot) -> None:
@@ -365,6 +364,15 @@ class Lane:
         self.outputs.cut_back(loaded.lengths, tails)
         self._checkpoint_at = self.n_events + self.settings.checkpoint.every_events
         self._submitted[0] = 0, self.positions
+
+    def _keep_the_first(self) -> None:
+        """There always is a checkpoint to go back to; DiskError if the disk refuses it."""
+        assert self.writer is not None
+        taken = self.checkpoint() and self.writer.drain()
+        if not taken:
+            raise self.writer.failed or DiskError(
+                "the first checkpoint was not taken; make room, start again"
+            )
 
     def _give_back(self) -> None:
         with ExitStack() as stack:  # the last one first, each even if another fails

@@ -132,7 +132,10 @@ def _check_ends(world: Any, lineage: Lineage) -> None:
 
 
 def _check_undisturbed(world: Any, number: int, places: Sequence[Place], kept: Watched) -> None:
-    """The lane was kept between two rounds of an undisturbed run, and not long before its last one."""
+    """The lane was kept between two rounds of an undisturbed run.
+
+    How long before the last one is not bound: a writer that is busy passes checkpoints over.
+    """
     lane = Watched(world, number)
     lane.turn(Assigned(tuple((*place, 0) for place in places)))
     feed = FixedFeed(lane.cutter, places)
@@ -141,18 +144,12 @@ def _check_undisturbed(world: Any, number: int, places: Sequence[Place], kept: W
         records = list(log.records(place, 0, log.partition(place).end))
         feed.take(zip(records, CODEC.decode_many(records), strict=True))
     same = [] if kept.n_events else [kept.kept()]  # before its first round it may not even be assigned
-    last = 0
     for step in feed.steps():
         assert isinstance(step, Cut)
         lane.apply(step)
-        last = lane.n_events if feed.resting else last
         if feed.resting and lane.n_events == kept.n_events:
             same.append(lane.kept())
     assert kept.kept() in same, f"lane {number}: at event {kept.n_events} {kept.kept()}, undisturbed {same}"
-    if world.faults.fired["checkpoint refused"] or world.faults.fired["flush failed"]:
-        return  # the next one may have been due only later
-    most = world.settings.checkpoint.every_events + 2 * world.settings.cut.cut_events
-    assert last - kept.n_events <= most, f"lane {number}: kept at event {kept.n_events} of {last}"
 
 
 def _check_group(world: Any, kept: Lane) -> None:

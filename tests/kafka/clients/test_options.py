@@ -44,6 +44,7 @@ def test_security_reaches_kafka_python():
         "request_timeout_ms": 30_000,
         "bootstrap_timeout_ms": 30_000,
         "reconnect_backoff_max_ms": 1000,
+        "metadata_max_age_ms": 10_000,
         "security_protocol": "SASL_SSL",
         "sasl_mechanism": "SCRAM-SHA-512",
         "sasl_plain_username": "alice",

@@ -42,6 +42,7 @@ def test_f3_sigterm_with_confluent(confluent: Stage) -> None:
     first.terminate()
     assert first.ended(10) == 0, first.said()[-3000:]
     confluent.daemon("b")
+    confluent.produce(events(200, seed=1, start=1.8e9))
     confluent.wait_until_applied(lanes=LANES)
     confluent.end()
     confluent.check(lanes=LANES)
