@@ -154,6 +154,10 @@ def transaction_options(settings: KafkaSettings, transactional_id: str) -> dict[
     }
 
 
+_NO_ANSWER: Final = ("RequestTimedOutError", "KafkaConnectionError", "NodeNotReadyError")
+"""What a transaction's errors, which are KafkaErrors of no kind, hold in their texts when nobody answered."""
+
+
 @contextmanager
 def our_errors(where: str) -> Iterator[None]:
     """Raise errors of the library as ours; `where` says what was asked of whom."""
@@ -182,6 +186,8 @@ def translated(error: BaseException, where: str) -> StreamrecError:
     for family, ours, advice in _KINDS:
         if isinstance(error, family):
             return ours(f"{where}: {advice} ({text})")
+    if any(name in text for name in _NO_ANSWER):
+        return UnavailableError(f"{where}: no answer came; ask again ({kind}: {text})")
     return BrokerError(f"{where}: refused ({kind}: {text})")
 
 

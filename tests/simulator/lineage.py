@@ -8,8 +8,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from broker import Broker
 from log_memory import History, is_skipped
+from sim_broker import Broker
 
 from streamrec.bins import Counts
 from streamrec.entries import Assigned, CutEntry, Entry, GapSkip, Rewound, Tick

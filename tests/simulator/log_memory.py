@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from broker import Broker, Partition
+from sim_broker import Broker, Partition
 
 from streamrec.cut import Read
 from streamrec.event import Event, Record

@@ -7,8 +7,8 @@ further than the next point.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from broker import Broker, Sent, Transaction
 from group import Group, Seat
+from sim_broker import Broker, Sent, Transaction
 
 from streamrec.errors import (
     BrokerError,

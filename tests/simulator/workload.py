@@ -6,7 +6,7 @@ that a check can say of every record what has to become of it.
 
 import random
 
-from broker import Broker, Entry, Transaction
+from sim_broker import Broker, Entry, Transaction
 
 from streamrec.event import Event
 from streamrec.eventlog.base import Place

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from broker import Broker
 from faults import Faults, Killed, drawn, listen, listen_no_more
 from group import Group
 from processes import Process
 from scenario import Scenario
+from sim_broker import Broker
 from sim_clients import InstanceFencedError
 from virtual_clock import VirtualClock
 from workload import Workload

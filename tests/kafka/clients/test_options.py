@@ -182,3 +182,10 @@ def test_errors_of_confluent_say_what_to_do(code, ours, text):
 
 def test_the_library_speaks_from_warning_on():
     assert logging.getLogger("kafka").getEffectiveLevel() == logging.WARNING
+
+
+def test_a_transaction_that_nobody_answered_is_in_doubt_and_not_refused():
+    text = "Could not execute transactional request: [Error 7] RequestTimedOutError"
+    error = kafka_errors.KafkaError(kafka_errors.KafkaError(text))
+    assert isinstance(kafka_options.translated(error, "here"), UnavailableError)
+    assert not isinstance(kafka_options.translated(kafka_errors.KafkaError("no"), "here"), UnavailableError)

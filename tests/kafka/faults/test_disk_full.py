@@ -183,7 +183,7 @@ def empty(path: Path) -> None:
 
 def generations(path: Path) -> list[Path]:
     """Older copies beside a lane's file, the oldest first."""
-    return sorted(path.parent.glob("generation-*.sqlite"), key=lambda one: int(one.stem.split("-")[1]))
+    return sorted(path.parent.glob("generation-*.sqlite"))  # epoch and number stand there with their zeros
 
 
 def grow_old(path: Path) -> None:
@@ -220,6 +220,7 @@ def killed_in_the_middle(stage: Stage) -> None:
     stage.produce(events(2500))
     member = stage.daemon("a", kafka__group_instance_id="one")
     stage.wait_until_kept(1000)
+    wait_until(lambda: len(generations(lane_file(stage))) >= 3, "three generations")
     member.kill()
     for beside in stage.state.rglob("lane.sqlite-*"):
         beside.unlink()  # a log that is beside it would mend the file
