@@ -35,7 +35,7 @@ class Opening(Protocol):
 
 
 class InlineOpening:
-    """Restores at once, in the caller's thread: for tests."""
+    """Restores at once, in the caller's thread: what only that may ask (a group), and tests."""
 
     def __init__(self, restore: Restore) -> None:
         self._lane: Lane | None = restore()

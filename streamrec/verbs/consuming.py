@@ -19,8 +19,8 @@ import numpy as np
 from streamrec.daemon.folders import refuse_other_lanes
 from streamrec.daemon.holdings import Workshop
 from streamrec.daemon.loop import Daemon
-from streamrec.daemon.observer import Observer
 from streamrec.daemon.workshop import Plain, Transactional
+from streamrec.diary import Diary
 from streamrec.errors import ConfigError
 from streamrec.event import TieSet
 from streamrec.eventlog.base import Letters, Sink
@@ -31,7 +31,6 @@ from streamrec.eventlog.topics import Clients, TopicLetters, TopicSink, connect
 from streamrec.outputs import Outputs
 from streamrec.processor import Engine
 from streamrec.settings import Settings, load_settings
-from streamrec.state.writer import ThreadWriter
 from streamrec.verbs.opening import field_names, topics_of
 from streamrec.verbs.serving import watching
 from streamrec.verbs.stopping import ending_in_time, stopped_by_signals
@@ -42,7 +41,10 @@ WARM_UP_S = 10.0
 log = logging.getLogger(__name__)
 
 CLOSE_S = 1.0
+"""Most time that messages are waited for at the end which no checkpoint waits for."""
+
 PATIENCE_S = 1e6
+"""Time that a checkpoint's thread waits for its messages: any outage is shorter."""
 
 
 def consume(
@@ -138,7 +140,7 @@ class Targets:
         return made
 
     def within(self, number: int, transactor: Transactor) -> Outputs:
-        """Outputs of a lane inside its transactions; the transactor is closed with them."""
+        """Outputs of a lane inside its transactions; the writer of its checkpoints closes the transactor."""
         return Outputs(self._sink(number, transactor), self._letters(number, transactor))
 
     def pending(self) -> int:
@@ -204,7 +206,7 @@ def _check_lanes(clients: Clients, settings: Settings, topics: Sequence[str]) ->
         raise ConfigError(
             f"kafka.lanes: {kafka.lanes} are more than {topics[0]} has partitions; give at most as many"
         )
-    if kafka.client == "confluent" and kafka.lanes not in (1, len(places)):
+    if not clients.whole_lanes and kafka.lanes not in (1, len(places)):
         raise ConfigError(
             f"kafka.lanes: with the confluent client lanes are partitions: wanted 1 or {len(places)}, got "
             f"{kafka.lanes}; or set kafka.client to kafka-python"
@@ -214,12 +216,11 @@ def _check_lanes(clients: Clients, settings: Settings, topics: Sequence[str]) ->
     return partitions
 
 
-def _workshop(settings: Settings, state: Path, targets: Targets, observer: Observer) -> Workshop:
+def _workshop(settings: Settings, state: Path, targets: Targets, observer: Diary) -> Workshop:
     codec, clock = JsonCodec(field_names(settings.input)), time.monotonic
     if targets.transactional:
         return Transactional(settings, state, targets.transactor, targets.within, codec, clock, observer)
-    make_writer = getattr(observer, "make_writer", ThreadWriter)
-    return Plain(settings, state, targets.plain, codec, clock, observer, make_writer)
+    return Plain(settings, state, targets.plain, codec, clock, observer, observer.make_writer)
 
 
 def warm_up(settings: Settings) -> None:

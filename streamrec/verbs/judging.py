@@ -1,10 +1,8 @@
 """judge: what became of the forecasts that were issued, from the two logs alone."""
 
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +24,7 @@ from streamrec.settings import Settings, load_settings
 from streamrec.stream import Log
 from streamrec.verbs.opening import field_names, is_topic, source_of, topics_of
 from streamrec.verbs.scoring import write_json
+from streamrec.verbs.stopping import on_signals
 
 SHOW_S = 1.0
 
@@ -100,7 +99,7 @@ def _judged(asked: Asked, settings: Settings, stack: ExitStack) -> dict[str, Any
     pace = Pace(settings.checkpoint.every_events, settings.cut.poll_events, asked.follow, _rest)
     if settings.http.port is not None:
         pace.tell = _shown(court, settings, stack)
-    with stopped_by_signals(pace):
+    with on_signals(pace.stop):
         whole = judge_logs(court, events, forecasts, pace)
     return court.verdict() if whole else court.report()
 
@@ -163,23 +162,6 @@ def _shown(court: Judge, settings: Settings, stack: ExitStack) -> Callable[[], N
             due[0] = time.monotonic() + SHOW_S
 
     return tell
-
-
-@contextmanager
-def stopped_by_signals(pace: Pace) -> Iterator[None]:
-    """The first SIGINT or SIGTERM ends the round and keeps the state; a second one ends at once."""
-
-    def stop(number: int, _: object) -> None:
-        if pace.stopped:
-            os._exit(128 + number)
-        pace.stop()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def table(figures: Mapping[str, Any]) -> Table:

@@ -1,7 +1,6 @@
 """dlq: what could not be read as events, why, and sending it back."""
 
 import json
-import signal
 import time
 from base64 import b64encode
 from collections import Counter
@@ -10,7 +9,7 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from types import FrameType
+from threading import Event
 from typing import Any
 
 from rich.console import Console
@@ -23,6 +22,7 @@ from streamrec.eventlog.topics import connect
 from streamrec.settings import KafkaSettings
 from streamrec.verbs.opening import is_topic, topics_of
 from streamrec.verbs.requeue import Notes, Requeued, Target, ToFile, ToTopic, plan, requeue
+from streamrec.verbs.stopping import on_signals
 
 SHOWN_BYTES = 2000
 OWN = "their own topics"
@@ -103,25 +103,16 @@ def requeue_letters(
 
 def follow(name: str, kafka: KafkaSettings, every_s: float = 10.0, from_start: bool = False) -> None:
     """Print what is new by reason, a line each at most every `every_s` seconds, until SIGTERM or SIGINT."""
-    stopped: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopped.append(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with closing(open_letters(name, kafka)) as box:
-            if not from_start:
-                box.skip()
-            while not stopped:
-                for line in summary(box.read()):
-                    print(line, flush=True)
-                end = time.monotonic() + every_s
-                while not stopped and time.monotonic() < end:
-                    time.sleep(min(0.2, every_s))
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    asked = Event()
+    with on_signals(asked.set, lambda _: None), closing(open_letters(name, kafka)) as box:
+        if not from_start:
+            box.skip()
+        while not asked.is_set():
+            for line in summary(box.read()):
+                print(line, flush=True)
+            end = time.monotonic() + every_s
+            while not asked.is_set() and time.monotonic() < end:
+                time.sleep(min(0.2, every_s))
 
 
 def summary(letters: Iterator[Letter]) -> list[str]:

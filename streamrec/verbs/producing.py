@@ -2,13 +2,13 @@
 
 import os
 import re
-import signal
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import msgspec
@@ -27,6 +27,7 @@ from streamrec.simulate import Simulation, hour_scale_processes
 from streamrec.simulate import simulate as run_process
 from streamrec.verbs.making import simulate_file
 from streamrec.verbs.opening import source_of
+from streamrec.verbs.stopping import on_signals
 
 JSON_ENDS = (".jsonl", ".ndjson", ".json")
 
@@ -165,12 +166,13 @@ def _name_of(verb: str, route: Route, parts: Sequence[str]) -> str:
 def _send(settings: Settings, route: Route, feed: Feed, name: str, total: int | None) -> Sent:
     clock = SystemClock()
     pacer = Pacer(clock, route.speed, route.rate)
+    asked = Event()
     with (
-        _signals() as stopped,
+        on_signals(asked.set),
         closing(_shipper(settings, route.topic, name, clock)) as shipper,
         _progress(total) as seen,
     ):
-        return Sending(feed, shipper, pacer, clock, stopped, seen).run()
+        return Sending(feed, shipper, pacer, clock, asked.is_set, seen).run()
 
 
 def _shipper(settings: Settings, topic: str, name: str, clock: SystemClock) -> Shipper:
@@ -181,24 +183,6 @@ def _shipper(settings: Settings, topic: str, name: str, clock: SystemClock) -> S
     )
     clients = connect(kafka)
     return Shipper(clients.transactor(name), clients.member(), topic, clock)
-
-
-@contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
-    """The first SIGINT or SIGTERM ends with what is in hand, a second one at once."""
-    heard: list[int] = []
-
-    def stop(number: int, _: object) -> None:
-        if heard:
-            os._exit(128 + number)
-        heard.append(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(heard)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """run and demo: a log through the whole program, with state, sinks and a live view."""
 
-import os
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,6 +20,7 @@ from streamrec.state.writer import ThreadWriter
 from streamrec.stream import NOBODY, Events, drive
 from streamrec.verbs.making import simulate_file
 from streamrec.verbs.opening import outputs_of, source_of
+from streamrec.verbs.stopping import on_signals
 
 if TYPE_CHECKING:
     from streamrec.telemetry import LoopState
@@ -68,7 +67,7 @@ def _drive(
     events = Events(source, poll_events=lane.settings.cut.poll_events)
     before = lane.n_events
     _enter(watch, "running")
-    with Display(lane, events.count(), console) as display, _stopped_by_signals(events):
+    with Display(lane, events.count(), console) as display, on_signals(events.stop):
         for result in drive(events, lane, watch or NOBODY):
             display.update(result)
     _enter(watch, "draining")
@@ -76,23 +75,6 @@ def _drive(
     if events.stopped:
         console.print(f"stopped after {lane.n_events:,} events; run the same command again to go on")
     return before
-
-
-@contextmanager
-def _stopped_by_signals(events: Events) -> Iterator[None]:
-    """The first SIGINT or SIGTERM lets the cut be finished and the state kept; a second one ends at once."""
-
-    def stop(number: int, _: object) -> None:
-        if events.stopped:
-            os._exit(128 + number)
-        events.stop()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

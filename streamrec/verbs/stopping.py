@@ -1,4 +1,4 @@
-"""How signals end a daemon: in order, at once, or, if order takes too long, where it stands.
+"""How signals end a verb; and a daemon: in order, at once, or, if order takes too long, where it stands.
 
     first SIGINT or SIGTERM    the loop leaves: cuts, checkpoints, commits, the group
     `last_s` later             the process ends, whatever it waits for (a broker, a disk)
@@ -57,20 +57,22 @@ def ending_in_time(
         timer.cancel()
 
 
+def end_at_once(number: int) -> None:
+    """End the process as this signal would have."""
+    os._exit(128 + number)
+
+
 @contextmanager
-def stopped_by_signals(
-    daemon: Stoppable, start_clock: Callable[[], None], end: Callable[[int], object] = os._exit
-) -> Iterator[None]:
-    """The first SIGINT or SIGTERM lets the daemon leave in order; a second one ends it at once."""
+def on_signals(first: Callable[[], object], again: Callable[[int], object] = end_at_once) -> Iterator[None]:
+    """Call `first` at the first SIGINT or SIGTERM, and `again` with its number at every further one."""
     heard: list[int] = []
 
     def hear(number: int, _: object) -> None:
         heard.append(number)
         if len(heard) > 1:
-            end(AT_ONCE)
-            return
-        daemon.stop()
-        start_clock()
+            again(number)
+        else:
+            first()
 
     before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -78,3 +80,17 @@ def stopped_by_signals(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def stopped_by_signals(
+    daemon: Stoppable, start_clock: Callable[[], None], end: Callable[[int], object] = os._exit
+) -> Iterator[None]:
+    """The first SIGINT or SIGTERM lets the daemon leave in order; a second one ends it at once."""
+
+    def leave() -> None:
+        daemon.stop()
+        start_clock()
+
+    with on_signals(leave, lambda _: end(AT_ONCE)):
+        yield
